@@ -1,0 +1,47 @@
+# Language level, warnings, sanitizers and hardening of every target of ours.
+
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS ON) # statement expressions (TRY)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+set(CROSVM_SANITIZERS "" CACHE STRING "Comma list for -fsanitize=")
+
+find_package(Threads REQUIRED)
+
+add_library(crosvm_compiler INTERFACE)
+target_compile_definitions(crosvm_compiler INTERFACE _GNU_SOURCE _GLIBCXX_ASSERTIONS)
+target_compile_options(crosvm_compiler INTERFACE -fno-omit-frame-pointer -g1)
+target_link_libraries(crosvm_compiler INTERFACE Threads::Threads)
+
+include(warnings)
+target_compile_options(crosvm_compiler INTERFACE ${CROSVM_WARNINGS})
+
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_link_options(crosvm_compiler INTERFACE -fuse-ld=lld)
+endif()
+
+if(CROSVM_SANITIZERS)
+  target_compile_options(crosvm_compiler INTERFACE -fsanitize=${CROSVM_SANITIZERS}
+                                                   -fno-sanitize-recover=all)
+  target_link_options(crosvm_compiler INTERFACE -fsanitize=${CROSVM_SANITIZERS})
+  target_compile_definitions(crosvm_compiler INTERFACE CROSVM_SANITIZED=1)
+endif()
+
+if(CROSVM_HARDENING)
+  # CFI schemes that hold with libstdc++ (cfi-unrelated-cast does not: it casts raw storage).
+  set(hardening
+      -flto=thin
+      -fsanitize=cfi-vcall,cfi-nvcall,cfi-derived-cast,cfi-icall,cfi-mfcall
+      -fsanitize-trap=cfi)
+  target_compile_options(
+    crosvm_compiler
+    INTERFACE ${hardening} -fstack-protector-strong -ftrivial-auto-var-init=zero
+              -fstack-clash-protection -fcf-protection=none -ffunction-sections -fdata-sections)
+  target_compile_definitions(crosvm_compiler INTERFACE _FORTIFY_SOURCE=2)
+  target_link_options(
+    crosvm_compiler INTERFACE ${hardening} -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
+    -Wl,--thinlto-cache-dir=${CMAKE_BINARY_DIR}/thinlto-cache)
+endif()

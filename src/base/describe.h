@@ -1,0 +1,94 @@
+// One list of fields per plain struct, from which every archive of codec/ is derived: JSON, CBOR, `key=value,…`
+// options and their help.
+//
+//   struct Options {
+//     std::string path;
+//     bool ro = false;
+//     static constexpr auto Describe() {
+//       return Fields(Field("path", &Options::path, "the image file").Positional(),
+//                     Field("ro", &Options::ro, "refuse writes"));
+//     }
+//   };
+//
+//   enum class Cache : uint8_t { kNever, kAuto };
+//   constexpr auto DescribeEnum(Cache) {
+//     return EnumNames<Cache>({{Cache::kNever, "never"}, {Cache::kAuto, "auto"}});
+//   }
+//
+// Field types: bool, integers, StrongInt, std::string, enums, nested described structs, std::optional, std::vector,
+// std::variant of described structs each with a `static constexpr std::string_view kName` (externally tagged), and
+// codec's FdSlot for a descriptor that travels beside a message.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace crosvm {
+
+template <typename Class, typename Member>
+struct FieldInfo {
+  std::string_view name;
+  Member Class::* member;
+  std::string_view help;
+  // May be given without its key as the first item of a key=value list.
+  bool positional = false;
+  // Must be given by the user (key=value, config file).
+  bool required = false;
+
+  constexpr FieldInfo Positional() const {
+    FieldInfo copy = *this;
+    copy.positional = true;
+    copy.required = true;
+    return copy;
+  }
+  constexpr FieldInfo Required() const {
+    FieldInfo copy = *this;
+    copy.required = true;
+    return copy;
+  }
+};
+
+template <typename Class, typename Member>
+constexpr FieldInfo<Class, Member> Field(std::string_view name, Member Class::* member,
+                                         std::string_view help = {}) {
+  return {name, member, help};
+}
+
+template <typename... Infos>
+constexpr std::tuple<Infos...> Fields(Infos... infos) {
+  return {infos...};
+}
+
+template <typename T>
+concept Described = requires { T::Describe(); };
+
+template <typename E>
+using EnumName = std::pair<E, std::string_view>;
+
+template <typename E, size_t kCount>
+constexpr std::array<EnumName<E>, kCount> EnumNames(const EnumName<E> (&names)[kCount]) {
+  return std::to_array(names);
+}
+
+template <typename E>
+concept DescribedEnum = std::is_enum_v<E> && requires(E e) { DescribeEnum(e); };
+
+// Calls visit(FieldInfo) for each field of T, in order.
+template <Described T, typename Visitor>
+constexpr void ForEachField(Visitor&& visit) {
+  std::apply([&](const auto&... info) { (visit(info), ...); }, T::Describe());
+}
+
+template <DescribedEnum E>
+constexpr std::string_view NameOf(E value) {
+  for (const auto& [candidate, name] : DescribeEnum(E{})) {
+    if (candidate == value) return name;
+  }
+  return "?";
+}
+
+}  // namespace crosvm

@@ -1,0 +1,49 @@
+// What a device brings to be found: one constexpr DeviceModule per folder, listed in modules.cc.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "event/event_loop.h"
+#include "sys/fd.h"
+#include "virtio/device.h"
+
+namespace crosvm::devices {
+
+// What the privileged side prepared for a device: a message of the device's own type, as CBOR, and the descriptors that
+// the message's FdSlots name. Produced by Prepare in the VMM, consumed by Create in the device process.
+struct PreparedDevice {
+  std::vector<uint8_t> start;
+  std::vector<sys::UniqueFd> fds;
+};
+
+struct CreateContext {
+  event::EventLoop& loop;  // the loop that will run the device; outlives it
+};
+
+struct DeviceModule {
+  std::string_view name;     // "block": subcommand of `crosvm device`, label, policy name
+  std::string_view summary;  // one line of help
+  std::string_view option_help;  // the grammar of its option for `crosvm device NAME --help`
+
+  // Parses the text of its command-line option (as `--disk` or `crosvm device block` take it) and opens what it names:
+  // files, taps, sockets, locks. Runs in the VMM with the user's rights.
+  Result<PreparedDevice> (*prepare)(std::string_view option);
+  // Makes the device from what was prepared. Opens nothing. Runs in the device process before its seccomp filter.
+  Result<std::unique_ptr<virtio::Device>> (*create)(PreparedDevice prepared,
+                                                    const CreateContext& context);
+  // Text of the seccomp policy; empty only for devices that cannot be jailed.
+  std::string_view policy;
+};
+
+// All modules, in the order of `crosvm device` help. Defined in modules.cc.
+std::span<const DeviceModule* const> AllModules();
+// Null when there is none of that name.
+const DeviceModule* FindModule(std::string_view name);
+
+}  // namespace crosvm::devices
