@@ -99,6 +99,8 @@ class GuestMemory {
  private:
   struct Table;
   explicit GuestMemory(std::shared_ptr<const Table> table) : table_(std::move(table)) {}
+  // Null when the range does not lie in one region.
+  const RegionInfo* Find(GuestAddr address, uint64_t length) const;
   uint8_t* Translate(GuestAddr address, uint64_t length) const;
 
   std::shared_ptr<const Table> table_;
