@@ -12,7 +12,8 @@ class EventFd {
   EventFd() = default;
   // Non-blocking, close-on-exec, counter 0.
   static Result<EventFd> Create();
-  // Takes a descriptor received from elsewhere; it need not be an eventfd (a hostile peer may send anything).
+  // Takes a descriptor received from elsewhere and makes it non-blocking. It need not be an eventfd (a hostile peer may
+  // send anything): one that is a pipe, socket or file is kept but never written to.
   static EventFd Adopt(UniqueFd fd);
 
   bool valid() const { return fd_.valid(); }
@@ -25,8 +26,10 @@ class EventFd {
   uint64_t Drain() const;
 
  private:
-  explicit EventFd(UniqueFd fd) : fd_(std::move(fd)) {}
+  EventFd(UniqueFd fd, bool writable) : fd_(std::move(fd)), writable_(writable) {}
   UniqueFd fd_;
+  // False for what cannot be an eventfd: Signal() then does nothing.
+  bool writable_ = false;
 };
 
 }  // namespace crosvm::sys

@@ -60,7 +60,7 @@ class SignalFd {
   UniqueFd fd_;
 };
 
-// Static storage: "SIGSEGV", or "signal 64".
+// "SIGSEGV", or "signal 64" for one without a name.
 std::string SignalName(int signal);
 
 }  // namespace crosvm::sys

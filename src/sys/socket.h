@@ -39,13 +39,15 @@ class UnixSocket {
   // One sendmsg(2), MSG_NOSIGNAL. A stream may take a part only; returns the number of bytes taken. The descriptors go
   // with the first byte. kDisconnected when the peer has closed, kBusy when it would block (non-blocking socket).
   Result<size_t> Send(std::span<const uint8_t> data, std::span<const BorrowedFd> fds = {}) const;
-  // Sends all of `data` (a stream may take several calls), the descriptors with the first part.
+  // Sends all of `data` (a stream may take several calls), the descriptors with the first part. kBusy only when nothing
+  // was taken; kTimedOut when the peer stopped taking half way (the stream is then of no more use).
   Status SendAll(std::span<const uint8_t> data, std::span<const BorrowedFd> fds = {}) const;
 
   // One recvmsg(2) with MSG_CMSG_CLOEXEC. A seqpacket longer than `buffer`, or more than kMaxFdsPerMessage descriptors,
   // is kProtocol (nothing leaks). kBusy when nothing is there (non-blocking socket) or the receive timeout ran out.
   Result<Received> Receive(std::span<uint8_t> buffer) const;
-  // Receives until `buffer` is full; kDisconnected when the stream ends first. Descriptors of all parts are collected.
+  // Receives until `buffer` is full; kDisconnected when the stream ends first. Descriptors of all parts are collected,
+  // kMaxFdsPerMessage in all. kBusy only when nothing had come; kTimedOut when the rest of a part did not.
   Result<Received> ReceiveAll(std::span<uint8_t> buffer) const;
 
   // SO_RCVTIMEO and SO_SNDTIMEO; zero means for ever.
@@ -71,8 +73,11 @@ class UnixListener {
   Result<UnixSocket> Accept() const;
 
  private:
+  void RemovePath();
+
   UniqueFd fd_;
   std::string path_;
+  uint64_t device_ = 0;
   uint64_t inode_ = 0;
 };
 
