@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/result.h"
+#include "codec/fd_table.h"
 #include "event/event_loop.h"
-#include "sys/fd.h"
 #include "virtio/device.h"
 
 namespace crosvm::devices {
@@ -19,7 +19,7 @@ namespace crosvm::devices {
 // the message's FdSlots name. Produced by Prepare in the VMM, consumed by Create in the device process.
 struct PreparedDevice {
   std::vector<uint8_t> start;
-  std::vector<sys::UniqueFd> fds;
+  codec::FdTable fds;
 };
 
 struct CreateContext {

@@ -1,0 +1,40 @@
+// The first and only message that the VMM sends a device process on its start channel, and the answer.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/describe.h"
+#include "codec/fd_table.h"
+
+namespace crosvm::device_host {
+
+struct DeviceStart {
+  std::string module;      // DeviceModule::name
+  std::string label;       // "block[0]", for log lines and reports
+  std::string log_filter;  // LogFilterSpec() of the VMM
+  std::vector<uint8_t> start;
+  codec::FdSlot vhost_user;
+  codec::FdSlot control;
+  std::vector<codec::FdSlot> resources;  // the FdTable that `start` refers to, in its order
+
+  static constexpr auto Describe() {
+    return Fields(Field("module", &DeviceStart::module), Field("label", &DeviceStart::label),
+                  Field("log_filter", &DeviceStart::log_filter),
+                  Field("start", &DeviceStart::start),
+                  Field("vhost_user", &DeviceStart::vhost_user),
+                  Field("control", &DeviceStart::control),
+                  Field("resources", &DeviceStart::resources));
+  }
+};
+
+// Sent when the device is made and confined, before it is given guest memory.
+struct DeviceReady {
+  std::string error;  // empty: ready
+
+  static constexpr auto Describe() { return Fields(Field("error", &DeviceReady::error)); }
+};
+
+}  // namespace crosvm::device_host

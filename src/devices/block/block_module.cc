@@ -1,0 +1,171 @@
+#include "devices/block/block_module.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include <bit>
+
+#include "base/log.h"
+#include "codec/cbor.h"
+#include "codec/fd_table.h"
+#include "codec/key_value.h"
+#include "devices/block/block_device.h"
+#include "devices/block/block_options.h"
+#include "sys/file.h"
+
+namespace crosvm::devices::block {
+namespace {
+
+// What travels from Prepare to Create.
+struct BlockStart {
+  codec::FdSlot image;
+  bool ro = false;
+  bool discard = false;
+  uint32_t block_size = 512;
+  std::string id;
+  uint16_t queues = 1;
+  Engine engine = Engine::kAuto;
+  uint64_t capacity = 0;
+  uint32_t memory_alignment = 1;
+
+  static constexpr auto Describe() {
+    return Fields(Field("image", &BlockStart::image), Field("ro", &BlockStart::ro),
+                  Field("discard", &BlockStart::discard),
+                  Field("block_size", &BlockStart::block_size), Field("id", &BlockStart::id),
+                  Field("queues", &BlockStart::queues), Field("engine", &BlockStart::engine),
+                  Field("capacity", &BlockStart::capacity),
+                  Field("memory_alignment", &BlockStart::memory_alignment));
+  }
+};
+
+Status CheckOptions(const Options& options) {
+  if (!std::has_single_bit(options.block_size) || options.block_size < 512 ||
+      options.block_size > 65536) {
+    return Fail(ErrorKind::kInvalidArgument,
+                "block_size={} is not a power of two from 512 to 65536", options.block_size);
+  }
+  if (options.id.size() > kMaxIdBytes) {
+    return Fail(ErrorKind::kInvalidArgument, "id={} is longer than {} characters", options.id,
+                kMaxIdBytes);
+  }
+  if (options.queues == 0 || options.queues > kMaxQueues) {
+    return Fail(ErrorKind::kInvalidArgument, "queues={} is not from 1 to {}", options.queues,
+                kMaxQueues);
+  }
+  return {};
+}
+
+Status CheckFileType(const sys::UniqueFd& fd, const std::string& path) {
+  const struct stat status = TRY(sys::Stat(fd));
+  if (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode)) return {};
+  return Fail(ErrorKind::kInvalidArgument, "{} is not a regular file or a block device", path);
+}
+
+// Two writers destroy an image, and a writer pulls it from under a reader. The lock belongs to the open file description,
+// so it lasts for as long as the VMM or the device process holds the image.
+Status Lock(const sys::UniqueFd& fd, bool read_only, const std::string& path) {
+  if (flock(fd.get(), (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) return {};
+  if (errno == EWOULDBLOCK) {
+    return Fail(ErrorKind::kBusy,
+                "{} is in use by another process; stop that VM, or open the image read-only in both",
+                path);
+  }
+  return FailErrno("locking {}", path);
+}
+
+// What O_DIRECT asks of addresses and lengths.
+uint32_t DirectAlignment(const sys::UniqueFd& fd) {
+  int logical = 0;
+  if (ioctl(fd.get(), BLKSSZGET, &logical) == 0 && logical > 0) {
+    return static_cast<uint32_t>(logical);
+  }
+  struct stat status {};
+  if (fstat(fd.get(), &status) == 0 && status.st_blksize >= 512 &&
+      std::has_single_bit(static_cast<uint64_t>(status.st_blksize))) {
+    return static_cast<uint32_t>(std::min<long>(status.st_blksize, 4096));
+  }
+  return 4096;
+}
+
+Result<PreparedDevice> Prepare(std::string_view text) {
+  const Options options = TRY(codec::ParseKeyValue<Options>(text));
+  TRY(CheckOptions(options));
+  const int flags = (options.ro ? O_RDONLY : O_RDWR) | (options.direct ? O_DIRECT : 0);
+  sys::UniqueFd image = TRY(sys::Open(options.path, flags));
+  TRY(CheckFileType(image, options.path));
+  TRY(Lock(image, options.ro, options.path));
+  const uint64_t size = TRY_CONTEXT(sys::FileSize(image), "{}", options.path);
+  if (size < kSectorBytes) {
+    return Fail(ErrorKind::kInvalidArgument,
+                "{} is {} bytes long, less than one sector; make an image with `truncate -s 1G {}`",
+                options.path, size, options.path);
+  }
+  if (size % options.block_size != 0) {
+    LOG_WARN("{}: {} bytes are not a multiple of the block size {}; the rest is not visible",
+             options.path, size, options.block_size);
+  }
+
+  const uint32_t alignment = options.direct ? DirectAlignment(image) : 1;
+  PreparedDevice prepared;
+  const BlockStart start{
+      .image = prepared.fds.Put(std::move(image)),
+      .ro = options.ro,
+      .discard = options.sparse && !options.ro,
+      .block_size = options.block_size,
+      .id = options.id,
+      .queues = options.queues,
+      .engine = options.engine,
+      .capacity = size / options.block_size * options.block_size,
+      .memory_alignment = alignment,
+  };
+  prepared.start = codec::ToCbor(start);
+  return prepared;
+}
+
+event::IoEngine EngineOf(Engine engine) {
+  switch (engine) {
+    case Engine::kAuto:
+      return event::IoEngine::kAuto;
+    case Engine::kUring:
+      return event::IoEngine::kUring;
+    case Engine::kPool:
+      return event::IoEngine::kPool;
+  }
+  return event::IoEngine::kAuto;
+}
+
+Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
+                                               const CreateContext& context) {
+  const BlockStart start = TRY(codec::FromCbor<BlockStart>(prepared.start, prepared.fds.size()));
+  sys::UniqueFd image = TRY(prepared.fds.Take(start.image));
+  std::unique_ptr<event::AsyncFile> file = TRY(event::OpenAsyncFile(
+      context.loop, std::move(image), {.engine = EngineOf(start.engine)}));
+  LOG_DEBUG("{} bytes through {}", start.capacity, file->engine());
+  return std::make_unique<BlockDevice>(context.loop, std::move(file),
+                                       DeviceOptions{.read_only = start.ro,
+                                                     .discard = start.discard,
+                                                     .block_size = start.block_size,
+                                                     .id = start.id,
+                                                     .queues = start.queues,
+                                                     .capacity_bytes = start.capacity,
+                                                     .memory_alignment = start.memory_alignment});
+}
+
+}  // namespace
+
+constexpr std::string_view kPolicy = "";
+
+const DeviceModule kBlockModule = {
+    .name = "block",
+    .summary = "a disk from a raw image or a block device (virtio-blk)",
+    .option_help = "PATH[,ro][,sparse=BOOL][,block_size=BYTES][,id=TEXT][,direct][,queues=N]"
+                   "[,engine=auto|io_uring|pool]",
+    .prepare = &Prepare,
+    .create = &Create,
+    .policy = kPolicy,
+};
+
+}  // namespace crosvm::devices::block
