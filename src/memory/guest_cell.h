@@ -25,6 +25,7 @@ class GuestCell {
 
  private:
   friend class GuestMemory;
+  friend class GuestSlice;
   explicit GuestCell(T* cell) : cell_(cell) {}
   T* cell_ = nullptr;
 };

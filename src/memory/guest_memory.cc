@@ -199,6 +199,13 @@ std::optional<GuestSlice> GuestMemory::Slice(GuestAddr address, uint64_t length)
   return GuestSlice(data, length);
 }
 
+std::optional<GuestSlice> GuestMemory::SliceUpTo(GuestAddr address, uint64_t length) const {
+  const RegionInfo* const info = Find(address, 0);
+  if (info == nullptr) return std::nullopt;
+  const uint64_t left = info->size - (address.value() - info->start.value());
+  return Slice(address, std::min(length, left));
+}
+
 bool GuestMemory::ReadBytes(GuestAddr address, std::span<uint8_t> out) const {
   const uint8_t* const data = Translate(address, out.size());
   if (data == nullptr) return false;

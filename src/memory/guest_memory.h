@@ -65,6 +65,10 @@ class GuestMemory {
   // The range, when it lies wholly in one region. Length 0 at a valid address gives an empty slice.
   std::optional<GuestSlice> Slice(GuestAddr address, uint64_t length) const;
 
+  // The longest part of [address, address + length) that lies in one region; for buffers that may cross into an
+  // adjacent one. Empty when the address is outside memory.
+  std::optional<GuestSlice> SliceUpTo(GuestAddr address, uint64_t length) const;
+
   // Copies one T out of guest memory, once. T is trivially copyable, usually a wire struct of Le16/32/64.
   template <typename T>
   std::optional<T> Read(GuestAddr address) const {

@@ -198,6 +198,26 @@ TEST(GuestMemory, Hostile_MapOverlapsAndManyRegions) {
   EXPECT_FALSE(GuestMemory::Map(std::move(many), false).has_value());
 }
 
+TEST(GuestMemory, SliceUpToStopsAtTheRegionsEnd) {
+  const GuestMemory memory = Make({{GuestAddr(0), kPage}, {GuestAddr(kPage), kPage}});
+  EXPECT_EQ(memory.SliceUpTo(GuestAddr(kPage - 4), 10)->size(), 4u);
+  EXPECT_EQ(memory.SliceUpTo(GuestAddr(kPage - 4), 3)->size(), 3u);
+  EXPECT_FALSE(memory.SliceUpTo(GuestAddr(2 * kPage), 1));
+}
+
+TEST(GuestSlice, ReadAndCellCheckTheirPlace) {
+  const GuestMemory memory = Make({{GuestAddr(0), kPage}});
+  ASSERT_TRUE(memory.Write(GuestAddr(16 + 4), Le32(77)));
+  const GuestSlice slice = *memory.Slice(GuestAddr(16), 8);
+  EXPECT_EQ(slice.Read<Le32>(4)->value(), 77u);
+  EXPECT_FALSE(slice.Read<Le32>(5));
+  EXPECT_FALSE(slice.Read<Le32>(SIZE_MAX));
+  EXPECT_EQ(slice.Cell<uint32_t>(4)->LoadRelaxed(), 77u);
+  EXPECT_FALSE(slice.Cell<uint32_t>(2));
+  EXPECT_FALSE(slice.Cell<uint32_t>(8));
+  EXPECT_FALSE(slice.Cell<uint32_t>(SIZE_MAX));
+}
+
 TEST(GuestSlice, CopiesAndClamps) {
   const GuestMemory memory = Make({{GuestAddr(0), kPage}});
   const GuestSlice slice = *memory.Slice(GuestAddr(16), 8);

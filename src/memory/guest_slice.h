@@ -9,7 +9,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <type_traits>
+
+#include "memory/guest_cell.h"
 
 namespace crosvm::memory {
 
@@ -30,6 +34,25 @@ class GuestSlice {
   // Ours to guest; min(size(), in.size()) bytes.
   size_t CopyFrom(std::span<const uint8_t> in) const;
   void Zero() const;
+
+  // Copies one T out, once; empty when it does not fit at `offset`.
+  template <typename T>
+  std::optional<T> Read(size_t offset) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    if (offset > size_ || sizeof(T) > size_ - offset) return std::nullopt;
+    T value{};
+    // SAFETY: T is trivially copyable, so its bytes may be written.
+    Sub(offset, sizeof(T)).CopyTo({reinterpret_cast<uint8_t*>(&value), sizeof(T)});
+    return value;
+  }
+  // A control word in the slice; empty when it does not fit or is misaligned.
+  template <typename T>
+  std::optional<GuestCell<T>> Cell(size_t offset) const {
+    if (offset > size_ || sizeof(T) > size_ - offset) return std::nullopt;
+    // SAFETY: the address as a number, for the alignment check; then in bounds and naturally aligned.
+    if (reinterpret_cast<uintptr_t>(data_ + offset) % sizeof(T) != 0) return std::nullopt;
+    return GuestCell<T>(reinterpret_cast<T*>(data_ + offset));
+  }
 
   // For readv(2), writev(2), io_uring and the like. The callee is the kernel, which copies once.
   iovec ToIovec() const { return {data_, size_}; }
