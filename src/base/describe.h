@@ -16,16 +16,24 @@
 //   }
 //
 // Field types: bool, integers, StrongInt, std::string, enums, nested described structs, std::optional, std::vector,
-// std::variant of described structs each with a `static constexpr std::string_view kName` (externally tagged), and
-// codec's FdSlot for a descriptor that travels beside a message.
+// std::array, std::variant of described structs each with a `static constexpr std::string_view kName` (externally
+// tagged), types with a text form (TextForm below), and codec's FdSlot for a descriptor that travels beside a message.
+//
+// An enum may list several names for one value: the first is written, all are read. A described struct of one field
+// with `static constexpr bool kTransparent = true` is archived as that field alone ({"Err":22}).
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+
+#include "base/result.h"
 
 namespace crosvm {
 
@@ -38,6 +46,13 @@ struct FieldInfo {
   bool positional = false;
   // Must be given by the user (key=value, config file).
   bool required = false;
+  // An integer that the user may write with a suffix K, M, G or T (powers of 1024).
+  bool size = false;
+  // Bounds of an integer, both included; archives refuse what lies outside.
+  int64_t min = INT64_MIN;
+  uint64_t max = UINT64_MAX;
+  // Bytes of a string or items of a list.
+  size_t max_length = SIZE_MAX;
 
   constexpr FieldInfo Positional() const {
     FieldInfo copy = *this;
@@ -48,6 +63,22 @@ struct FieldInfo {
   constexpr FieldInfo Required() const {
     FieldInfo copy = *this;
     copy.required = true;
+    return copy;
+  }
+  constexpr FieldInfo Size() const {
+    FieldInfo copy = *this;
+    copy.size = true;
+    return copy;
+  }
+  constexpr FieldInfo Range(int64_t least, uint64_t most) const {
+    FieldInfo copy = *this;
+    copy.min = least;
+    copy.max = most;
+    return copy;
+  }
+  constexpr FieldInfo MaxLength(size_t most) const {
+    FieldInfo copy = *this;
+    copy.max_length = most;
     return copy;
   }
 };
@@ -76,6 +107,13 @@ constexpr std::array<EnumName<E>, kCount> EnumNames(const EnumName<E> (&names)[k
 
 template <typename E>
 concept DescribedEnum = std::is_enum_v<E> && requires(E e) { DescribeEnum(e); };
+
+// A type that is archived as its text: a MAC address, a CPU set.
+template <typename T>
+concept TextForm = requires(const T& value, std::string_view text) {
+  { T::Parse(text) } -> std::same_as<Result<T>>;
+  { value.ToString() } -> std::same_as<std::string>;
+};
 
 // Calls visit(FieldInfo) for each field of T, in order.
 template <Described T, typename Visitor>
