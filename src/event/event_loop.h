@@ -19,7 +19,7 @@ enum class Interest : uint8_t { kNone = 0, kRead = 1, kWrite = 2, kReadWrite = 3
 struct Ready {
   bool readable = false;
   bool writable = false;
-  bool hangup = false;  // EPOLLHUP or EPOLLERR; reported whatever the interest is
+  bool hangup = false;  // EPOLLHUP or EPOLLERR; reported whatever the interest is, unless that is kNone
 };
 
 class EventLoop;
@@ -34,7 +34,7 @@ class [[nodiscard]] Watch {
   ~Watch();
 
   bool active() const { return loop_ != nullptr; }
-  // kNone keeps the watch but silences it (back-pressure).
+  // kNone keeps the watch but silences it wholly, hangups included (back-pressure).
   void SetInterest(Interest interest);
   void Reset();
 
@@ -53,6 +53,7 @@ class [[nodiscard]] Timer {
   Timer& operator=(Timer&&) noexcept;
   ~Timer();
 
+  // False after Reset() or a move; a timer that has fired stays active.
   bool active() const { return loop_ != nullptr; }
   void Reset();
 
@@ -69,9 +70,11 @@ class EventLoop {
   using Callback = std::function<void()>;
 
   static Result<std::unique_ptr<EventLoop>> Create();
+  // Every Watch and Timer is gone by then. Work posted and not yet run is dropped.
   virtual ~EventLoop();
 
-  // `fd` stays open for as long as the Watch lives.
+  // `fd` stays open for as long as the Watch lives. Fails for what epoll cannot wait for (regular files) and for a
+  // descriptor that this loop watches already.
   virtual Result<Watch> AddWatch(sys::BorrowedFd fd, Interest interest, ReadyCallback callback) = 0;
   // Fires once.
   virtual Timer AddTimer(Clock::time_point deadline, Callback callback) = 0;
