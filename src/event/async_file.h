@@ -13,7 +13,17 @@
 
 namespace crosvm::event {
 
-enum class IoKind : uint8_t { kRead, kWrite, kSync, kDataSync, kPunchHole, kWriteZeroes };
+enum class IoKind : uint8_t {
+  kRead,
+  kWrite,
+  kSync,
+  kDataSync,
+  // Frees the range, which then reads as zeroes; -EOPNOTSUPP where the file system or device cannot.
+  kPunchHole,
+  // The range, which must lie within the file, reads as zeroes afterwards; where the host has no better way, zeroes are
+  // written.
+  kWriteZeroes,
+};
 
 // One operation. The submitter owns it (usually inside its own request slab) and keeps it, its iovec array and the
 // memory that these point to alive and unmoved until `done` has been called.
@@ -26,14 +36,17 @@ struct IoOp {
   // Result: bytes moved (0 for the other kinds), or a negative errno. Short reads and writes are completed
   // internally; a read that ends at the end of the file reports what it got.
   int64_t result = 0;
-  // Called on the loop's thread, never from inside Submit(). The op may be reused or destroyed inside.
+  // Called on the loop's thread, never from inside Submit(). The op may be reused or destroyed inside; the loop must not
+  // be run inside.
   void (*done)(IoOp& op, void* context) = nullptr;
   void* context = nullptr;
 
-  // For the implementation.
+  // For the implementation (io_step.h).
   struct Internal {
+    uint64_t total = 0;
     uint64_t progress = 0;
     std::unique_ptr<iovec[]> rest;
+    uint8_t attempt = 0;
     IoOp* next = nullptr;
   } internal;
 };
@@ -41,7 +54,8 @@ struct IoOp {
 class AsyncFile {
  public:
   virtual ~AsyncFile() = default;
-  // Never fails here: every error comes by `done`. Operations may complete in any order.
+  // Never fails here: every error comes by `done`. Operations may complete in any order. -EINVAL for an offset or a
+  // length that no file can have.
   virtual void Submit(IoOp& op) = 0;
   // Tells the kernel of what was submitted since the last call; implementations may do it earlier. Call once a batch.
   virtual void Flush() = 0;
@@ -58,7 +72,8 @@ struct AsyncFileOptions {
   uint32_t pool_threads = 4;
 };
 
-// Takes the file. The loop outlives the AsyncFile; nothing may be in flight when it is destroyed.
+// Takes the file. The loop outlives the AsyncFile; nothing may be in flight when it is destroyed, which the last `done`
+// may do.
 // io_uring: the ring is created, the file registered, and the ring restricted to the opcodes above
 // (IORING_REGISTER_RESTRICTIONS) here, before any seccomp filter of the caller.
 Result<std::unique_ptr<AsyncFile>> OpenAsyncFile(EventLoop& loop, sys::UniqueFd file,
