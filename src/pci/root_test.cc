@@ -53,7 +53,7 @@ class RootTest : public ::testing::Test {
   }
   void Write32(Address address, uint32_t offset, uint32_t value) {
     std::array<uint8_t, 4> data;
-    for (int i = 0; i < 4; ++i) data[i] = static_cast<uint8_t>(value >> (8 * i));
+    for (size_t i = 0; i < 4; ++i) data[i] = static_cast<uint8_t>(value >> (8 * i));
     root_->WriteConfig(address, offset, data);
   }
   void Enable(Address address) { Write32(address, PCI_COMMAND, 3); }
@@ -178,11 +178,11 @@ class AccessTest : public RootTest {
   uint32_t In(uint64_t offset, size_t size) {
     std::array<uint8_t, 4> data{};
     ports_.Read(offset, std::span(data).first(size));
-    return data[0] | (data[1] << 8U) | (data[2] << 16U) | (uint32_t{data[3]} << 24);
+    return data[0] | (uint32_t{data[1]} << 8) | (uint32_t{data[2]} << 16) | (uint32_t{data[3]} << 24);
   }
   void Out(uint64_t offset, uint32_t value, size_t size) {
     std::array<uint8_t, 4> data;
-    for (int i = 0; i < 4; ++i) data[i] = static_cast<uint8_t>(value >> (8 * i));
+    for (size_t i = 0; i < 4; ++i) data[i] = static_cast<uint8_t>(value >> (8 * i));
     ports_.Write(offset, std::span(data).first(size));
   }
   Mechanism1 ports_{root_};
