@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <variant>
 
 #include "base/result.h"
@@ -33,14 +34,21 @@ struct ExitIoapicEoi {
 struct ExitSystemEvent {
   uint32_t type;  // KVM_SYSTEM_EVENT_*
 };
+// A breakpoint or single step asked for by the debugger; the registers are x86's.
 struct ExitDebug {
-  uint64_t pc;
+  uint64_t pc = 0;
+  uint32_t exception = 0;  // vector: 1 #DB, 3 #BP
+  uint64_t dr6 = 0;
+  uint64_t dr7 = 0;
 };
 struct ExitFailEntry {
-  uint64_t reason;
+  uint64_t reason;  // of the processor
 };
+// The hypervisor cannot go on with this vCPU. `message` says what is known, with the guest's instruction bytes where the
+// kernel gives them; the caller logs it.
 struct ExitInternalError {
-  uint32_t suberror;
+  uint32_t suberror = 0;  // KVM_INTERNAL_ERROR_*
+  std::string message;
 };
 struct ExitUnknown {
   uint32_t reason;
@@ -59,8 +67,8 @@ class Vcpu {
   // Enters the guest. Completes the I/O of the previous exit first. Fails only when the hypervisor itself does.
   virtual Result<VcpuExit> Run() = 0;
 
-  // Makes a current or the next Run() return ExitInterrupted soon. Any thread; no kick is lost. Requires that the
-  // vCPU's thread has called BindToThread().
+  // Makes a current or the next Run() return ExitInterrupted soon. Any thread; no kick is lost (several before one return
+  // are one). A Run() that is already inside the guest is only reached once the vCPU's thread has called BindToThread().
   virtual void Kick() = 0;
   // Names the calling thread as the one that runs this vCPU and installs the kick signal (SIGRTMIN).
   virtual Status BindToThread() = 0;
