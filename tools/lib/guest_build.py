@@ -23,8 +23,8 @@ BUSYBOX = "/usr/bin/busybox"
 MODULES = [
     "virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio-rng", "virtio_balloon",
     "vmw_vsock_virtio_transport", "virtiofs", "ext4", "nvme", "e1000e", "xhci-pci", "pvpanic-pci", "pvpanic-mmio",
-    "pvpanic", "ptp_kvm", "rtc-cmos", "i8042", "button", "qemu_fw_cfg", "9p", "9pnet_virtio", "virtio_pmem",
-    "virtio_input", "tpm_tis", "tpm_crb", "loop", "msr",
+    "pvpanic", "ptp_kvm", "rtc-cmos", "i8042", "qemu_fw_cfg", "9p", "9pnet_virtio", "virtio_pmem",
+    "virtio_input", "button", "tpm_tis", "tpm_crb", "loop", "msr", "evdev",
 ]
 
 # Programs of the host that the root disk gets, with the shared libraries they need.

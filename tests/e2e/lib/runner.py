@@ -1,0 +1,171 @@
+"""Finds, runs and reports the end-to-end tests. A test class is the unit that runs on its own thread."""
+import argparse
+import concurrent.futures
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import unittest
+
+import host_kvm
+import settings
+from guest_paths import SOURCE_DIR
+
+NESTED_OPTIONS = ["--mem", "7168"]
+NESTED_TIME_SCALE = 12.0
+
+
+class Result(unittest.TestResult):
+    """Prints each result as it comes; one for all threads."""
+
+    def __init__(self):
+        super().__init__()
+        self._lock = threading.RLock()
+        self._started = {}
+        self.passed = self.failed = self.skipped = 0
+
+    @staticmethod
+    def Name(test):
+        if isinstance(test, unittest.suite._ErrorHolder):
+            return test.description
+        return f"{type(test).__module__}.{type(test).__name__}.{test._testMethodName}"
+
+    def startTest(self, test):
+        with self._lock:
+            self._started[test] = time.monotonic()
+
+    def stopTest(self, test):
+        pass
+
+    def _Line(self, word, test, more=""):
+        start = self._started.get(test)
+        seconds = f" ({time.monotonic() - start:.1f} s)" if start is not None else ""
+        print(f"{word:5} {self.Name(test)}{seconds}{more}", flush=True)
+
+    def addSuccess(self, test):
+        with self._lock:
+            self.passed += 1
+            self._Line("ok", test)
+
+    def addSkip(self, test, reason):
+        with self._lock:
+            self.skipped += 1
+            self._Line("SKIP", test, f": {reason}")
+
+    def addFailure(self, test, error):
+        with self._lock:
+            self.failed += 1
+            self._Line("FAIL", test)
+            print("".join(traceback.format_exception(*error)), flush=True)
+            for vm in getattr(test, "vms", [])[-2:]:
+                print(vm.Report(), flush=True)
+
+    addError = addFailure
+
+    def addExpectedFailure(self, test, error):
+        self.addSkip(test, "expected to fail")
+
+    def addUnexpectedSuccess(self, test):
+        self.addFailure(test, (AssertionError, AssertionError("passed though expected to fail"), None))
+
+    def addSubTest(self, test, subtest, error):
+        if error is not None:
+            self.addFailure(test, error)
+
+
+def Flatten(suite):
+    for item in suite:
+        if isinstance(item, unittest.TestSuite):
+            yield from Flatten(item)
+        else:
+            yield item
+
+
+def Collect(folder, pattern, quick, kernels):
+    """[(class, [tests])] in file order."""
+    loader = unittest.TestLoader()
+    classes = {}
+    names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"test_\w+\.py", name))
+    sys.path.insert(0, folder)
+    for name in names:
+        for test in Flatten(loader.loadTestsFromName(name[:-3])):
+            if isinstance(test, unittest.loader._FailedTest):
+                raise SystemExit(f"tests/e2e/{name}: {test._exception}")
+            if quick and not getattr(test, "quick", False):
+                continue
+            if getattr(test, "kernel", None) not in kernels:
+                continue
+            classes.setdefault(type(test), []).append(test)
+    if pattern:
+        # Later tests of a class may build on earlier ones, so a match selects its class up to the last match.
+        chosen = {}
+        for cls, tests in classes.items():
+            hits = [i for i, test in enumerate(tests) if re.search(pattern, Result.Name(test))]
+            if hits:
+                chosen[cls] = tests[:hits[-1] + 1] if getattr(cls, "ordered", False) else [tests[i] for i in hits]
+        classes = chosen
+    return list(classes.items())
+
+
+def RunClass(tests, result):
+    if tests:
+        unittest.TestSuite(tests).run(result)
+
+
+def Main(folder, usage):
+    parser = argparse.ArgumentParser(prog="tests/e2e/run", description=usage,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-k", dest="pattern", metavar="PATTERN", help="only tests whose name matches this regex")
+    parser.add_argument("--list", action="store_true", help="print the names and end")
+    parser.add_argument("--jobs", type=int, default=2, help="test classes at a time (default 2)")
+    parser.add_argument("--binary", default=settings.binary, help="crosvm to test (default build/release/crosvm)")
+    parser.add_argument("--quick", action="store_true", help="the few tests that show the main road is open")
+    parser.add_argument("--kernel", choices=["6.1", "6.12"], action="append", help="only this guest kernel")
+    parser.add_argument("--disable-sandbox", action="store_true", help="run VMs with --disable-sandbox")
+    parser.add_argument("--update-goldens", action="store_true", help="write golden files anew")
+    parser.add_argument("--backend", choices=["crosvm", "qemu"], default="crosvm",
+                        help="qemu: let QEMU stand in, to check guest material and harness")
+    args = parser.parse_args()
+
+    settings.kernels = args.kernel or settings.kernels
+    classes = Collect(folder, args.pattern, args.quick, settings.kernels)
+    if args.list:
+        for _, tests in classes:
+            for test in tests:
+                print(Result.Name(test))
+        return 0
+    settings.binary = os.path.abspath(args.binary)
+    settings.backend = args.backend
+    settings.sandbox = not args.disable_sandbox
+    settings.update_goldens = args.update_goldens
+    if args.backend == "crosvm" and not os.access(settings.binary, os.X_OK):
+        print(f"tests/e2e/run: {settings.binary} is missing; build it: cmake --preset release && "
+              "cmake --build --preset release", file=sys.stderr)
+        return 1
+    if subprocess.run([os.path.join(SOURCE_DIR, "tools", "guest")]).returncode != 0:
+        return 1
+    host_kvm.EnterOrContinue(NESTED_OPTIONS)
+    if host_kvm.IsNested():
+        settings.time_scale = NESTED_TIME_SCALE
+    # Images live in memory: the tests are about the VM, not the host's disk.
+    settings.work_dir = tempfile.mkdtemp(prefix="e2e-", dir="/dev/shm" if host_kvm.IsNested() else None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    result = Result()
+    started = time.monotonic()
+    try:
+        with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, args.jobs)) as pool:
+            futures = [pool.submit(RunClass, tests, result) for _, tests in classes]
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+    finally:
+        shutil.rmtree(settings.work_dir, ignore_errors=True)
+    print(f"end-to-end tests took {time.monotonic() - started:.0f} s")
+    print(f"{result.passed} passed, {result.failed} failed, {result.skipped} skipped", flush=True)
+    return 0 if result.passed and not result.failed else 1
