@@ -1,6 +1,9 @@
 #include "sys/process.h"
 
+// glibc 2.36 forgot the C linkage of its declarations.
+extern "C" {
 #include <sys/pidfd.h>
+}
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 

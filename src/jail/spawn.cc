@@ -1,0 +1,187 @@
+#include "jail/spawn.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "sys/file.h"
+#include "sys/socket.h"
+
+namespace crosvm::jail {
+namespace {
+
+constexpr int kFirstInherited = 3;
+constexpr int kExecFailed = 127;
+
+struct NamespaceFlag {
+  Layer layer;
+  uint64_t flag;
+};
+constexpr NamespaceFlag kNamespaces[] = {
+    {Layer::kUserNamespace, CLONE_NEWUSER},     {Layer::kPidNamespace, CLONE_NEWPID},
+    {Layer::kMountNamespace, CLONE_NEWNS},      {Layer::kNetNamespace, CLONE_NEWNET},
+    {Layer::kIpcNamespace, CLONE_NEWIPC},       {Layer::kUtsNamespace, CLONE_NEWUTS},
+    {Layer::kCgroupNamespace, CLONE_NEWCGROUP},
+};
+
+uint64_t CloneFlags(Layers namespaces) {
+  uint64_t flags = 0;
+  for (const NamespaceFlag& entry : kNamespaces) {
+    if (namespaces.Has(entry.layer)) flags |= entry.flag;
+  }
+  return flags;
+}
+
+// Everything that the child needs, laid out before the fork: afterwards only async-signal-safe calls are allowed.
+struct ChildPlan {
+  char* const* argv;
+  const int* sources;
+  size_t count;
+  int null_fd;
+  int go_fd;  // a byte arrives when the id maps are written
+  bool take_first_id;
+};
+
+[[noreturn]] void Become(const ChildPlan& plan) {
+  char go = 0;
+  if (read(plan.go_fd, &go, 1) != 1) _exit(kExecFailed);
+  if (plan.take_first_id) {
+    // The one id that is mapped. Raw calls: the C library's would signal threads that do not exist here.
+    if (syscall(SYS_setgroups, 0, nullptr) != 0 && errno != EPERM) _exit(kExecFailed);
+    if (syscall(SYS_setresgid, 0, 0, 0) != 0) _exit(kExecFailed);
+    if (syscall(SYS_setresuid, 0, 0, 0) != 0) _exit(kExecFailed);
+  }
+  // Out of the way first, as a target number may be the source of another; then down to 3, 4, ….
+  constexpr int kHigh = 512;
+  for (size_t i = 0; i < plan.count; ++i) {
+    if (dup2(plan.sources[i], kHigh + static_cast<int>(i)) < 0) _exit(kExecFailed);
+  }
+  if (dup2(plan.null_fd, STDIN_FILENO) < 0) _exit(kExecFailed);
+  for (size_t i = 0; i < plan.count; ++i) {
+    if (dup2(kHigh + static_cast<int>(i), kFirstInherited + static_cast<int>(i)) < 0) {
+      _exit(kExecFailed);
+    }
+  }
+  syscall(SYS_close_range, static_cast<unsigned>(kFirstInherited + plan.count), ~0U, 0);
+  // Signals that the VMM blocks for its signalfd must reach the child.
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  execv("/proc/self/exe", plan.argv);
+  _exit(kExecFailed);
+}
+
+std::string MapText(const std::vector<IdMap>& map) {
+  std::string text;
+  for (const IdMap& line : map) {
+    text += fmt::format("{} {} {}\n", line.inside, line.outside, line.count);
+  }
+  return text;
+}
+
+Status WriteProcFile(pid_t pid, const char* name, const std::string& text) {
+  const std::string path = fmt::format("/proc/{}/{}", pid, name);
+  const sys::UniqueFd file = TRY(sys::Open(path, O_WRONLY));
+  return sys::WriteAll(file, text);
+}
+
+Status WriteIdMaps(pid_t pid, const SpawnOptions& options) {
+  const bool root = geteuid() == 0;
+  std::vector<IdMap> uids = options.uid_map;
+  std::vector<IdMap> gids = options.gid_map;
+  if (uids.empty()) uids = {{0, root ? kNobody : geteuid(), 1}};
+  if (gids.empty()) gids = {{0, root ? kNobody : getegid(), 1}};
+  // An ordinary user may map a group only after giving up setgroups (user_namespaces(7)).
+  if (!root) TRY(WriteProcFile(pid, "setgroups", "deny"));
+  TRY(WriteProcFile(pid, "uid_map", MapText(uids)));
+  return WriteProcFile(pid, "gid_map", MapText(gids));
+}
+
+std::string Remedy(int err) {
+  if (err == ENOSPC) return "the limit /proc/sys/user/max_user_namespaces is reached or 0";
+  return "user namespaces may be forbidden here: see `crosvm doctor`, `sysctl "
+         "kernel.unprivileged_userns_clone=1` (Debian) or `sysctl "
+         "kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu); --jail=best-effort goes on with "
+         "fewer layers, --disable-sandbox with none";
+}
+
+struct Cloned {
+  sys::PidFd process;
+  Layers namespaces;
+};
+
+Result<Cloned> Clone(Layers namespaces, const ChildPlan& plan) {
+  int pidfd = -1;
+  clone_args args{};
+  args.flags = CLONE_PIDFD | CloneFlags(namespaces);
+  // SAFETY: the kernel stores an int there.
+  args.pidfd = reinterpret_cast<uintptr_t>(&pidfd);
+  args.exit_signal = SIGCHLD;
+  const long pid = syscall(SYS_clone3, &args, sizeof(args));
+  if (pid < 0) {
+    return FailErrno("starting a device process in new namespaces ({})", namespaces.ToString());
+  }
+  if (pid == 0) Become(plan);
+  return Cloned{sys::PidFd::Adopt(sys::UniqueFd(pidfd), static_cast<pid_t>(pid)), namespaces};
+}
+
+// As many namespaces as the host gives: without a user namespace the others need root.
+Result<Cloned> CloneBestEffort(Layers wanted, const ChildPlan& plan) {
+  Result<Cloned> cloned = Clone(wanted, plan);
+  for (const NamespaceFlag& entry : kNamespaces) {
+    if (cloned.has_value()) return cloned;
+    Layers fewer = wanted;
+    fewer.Remove(entry.layer);
+    cloned = Clone(fewer, plan);
+  }
+  if (cloned.has_value()) return cloned;
+  return Clone(Layers(), plan);
+}
+
+}  // namespace
+
+Result<Spawned> Spawn(const SpawnOptions& options) {
+  Layers wanted;
+  for (const NamespaceFlag& entry : kNamespaces) {
+    if (options.namespaces.Has(entry.layer)) wanted.Add(entry.layer);
+  }
+  std::vector<char*> argv;
+  for (const std::string& argument : options.argv) {
+    argv.push_back(const_cast<char*>(argument.c_str()));
+  }
+  argv.push_back(nullptr);
+  std::vector<int> sources;
+  for (const sys::BorrowedFd fd : options.inherit) sources.push_back(fd.get());
+  const sys::UniqueFd null_fd = TRY(sys::Open("/dev/null", O_RDWR));
+  auto [go_parent, go_child] = TRY(sys::UnixSocket::Pair(sys::SocketType::kSeqPacket));
+
+  const bool root = geteuid() == 0;
+  const ChildPlan plan = {.argv = argv.data(),
+                          .sources = sources.data(),
+                          .count = sources.size(),
+                          .null_fd = null_fd.get(),
+                          .go_fd = go_child.fd().get(),
+                          .take_first_id = root && wanted.Has(Layer::kUserNamespace)};
+  Result<Cloned> cloned =
+      options.best_effort ? CloneBestEffort(wanted, plan) : Clone(wanted, plan);
+  if (!cloned.has_value()) {
+    const std::string remedy = Remedy(cloned.error().sys_errno());
+    return Fail(cloned.error().kind(), "{}; {}", cloned.error().ToString(), remedy);
+  }
+  if (cloned->namespaces != wanted) {
+    LOG_WARN("this host refuses layers of the jail: {}", wanted.Without(cloned->namespaces).ToString());
+  }
+  if (cloned->namespaces.Has(Layer::kUserNamespace)) {
+    TRY_CONTEXT(WriteIdMaps(cloned->process.pid(), options), "mapping the ids of a device process");
+  }
+  const uint8_t go = 1;
+  TRY(go_parent.Send({&go, 1}));
+  return Spawned{std::move(cloned->process), cloned->namespaces};
+}
+
+}  // namespace crosvm::jail
