@@ -153,7 +153,7 @@ TEST(Cbor, Hostile_EveryCutIsRefused) {
 
 TEST(Cbor, Hostile_HugeLengthsNeedNoMemory) {
   // A text, bytes, a list and an object of 2^64-1 items.
-  for (const uint8_t major : {0x7b, 0x5b, 0x9b, 0xbb}) {
+  for (const uint8_t major : std::vector<uint8_t>{0x7b, 0x5b, 0x9b, 0xbb}) {
     std::vector<uint8_t> bytes = {major, 255, 255, 255, 255, 255, 255, 255, 255, 0};
     EXPECT_FALSE(ParseCbor(bytes)) << int{major};
   }

@@ -33,9 +33,10 @@ std::string HelpOf(KeyValueFormat format, const TypeOps& type, const void* defau
 std::string GrammarOf(KeyValueFormat format, const TypeOps& type);
 }  // namespace internal
 
+// What `text` does not name stays as in `defaults`.
 template <Described T>
-Result<T> ParseKeyValue(std::string_view text, KeyValueFormat format = {}) {
-  Result<T> result(std::in_place);
+Result<T> ParseKeyValue(std::string_view text, KeyValueFormat format = {}, T defaults = {}) {
+  Result<T> result(std::move(defaults));
   Status status = internal::ParseKeyValueInto(text, format, OpsOf<T>::kOps, &*result);
   if (!status) result = std::unexpected(std::move(status).error());
   return result;

@@ -14,9 +14,15 @@ using nlohmann::ordered_json;
 // Receives the events of nlohmann's parsers; every method returns false to stop. The names are theirs.
 class TreeBuilder {
  public:
+  explicit TreeBuilder(bool cbor) : cbor_(cbor) {}
+
   bool null() { return Add(Value()); }
   bool boolean(bool value) { return Add(Value(value)); }
-  bool number_integer(int64_t value) { return Add(Value(value)); }
+  bool number_integer(int64_t value) {
+    // CBOR has negative numbers down to -2^64; the library lets those below -2^63 wrap around to positive ones.
+    if (cbor_ && value >= 0) return Refuse("a negative number is too large");
+    return Add(Value(value));
+  }
   bool number_unsigned(uint64_t value) { return Add(Value(value)); }
   bool number_float(double, const std::string&) {
     return Refuse("a number is a fraction or too large; only whole numbers of 64 bits are used");
@@ -87,6 +93,7 @@ class TreeBuilder {
     return true;
   }
 
+  const bool cbor_;
   Value root_;
   std::vector<Value*> open_;
   std::string name_;
@@ -119,7 +126,7 @@ ordered_json ToDocument(const Value& value, bool bytes_as_list) {
 }  // namespace
 
 Result<Value> ParseJson(std::string_view text, JsonComments comments) {
-  TreeBuilder builder;
+  TreeBuilder builder(/*cbor=*/false);
   if (!nlohmann::json::sax_parse(text, &builder, nlohmann::json::input_format_t::json,
                                  /*strict=*/true, comments == JsonComments::kAllowed)) {
     return Fail(ErrorKind::kInvalidArgument, "not valid JSON: {}", builder.problem());
@@ -128,7 +135,7 @@ Result<Value> ParseJson(std::string_view text, JsonComments comments) {
 }
 
 Result<Value> ParseCbor(std::span<const uint8_t> bytes) {
-  TreeBuilder builder;
+  TreeBuilder builder(/*cbor=*/true);
   // The library reads the first byte of an empty range without complaint only through this check.
   if (bytes.empty()) return Fail(ErrorKind::kProtocol, "not valid CBOR: no bytes");
   if (!nlohmann::json::sax_parse(bytes.begin(), bytes.end(), &builder,

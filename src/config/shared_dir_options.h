@@ -1,0 +1,63 @@
+// A directory of the host that the guest sees: `--shared-dir`.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/describe.h"
+
+namespace crosvm::config {
+
+enum class SharedDirType : uint8_t { k9p, kFs };
+constexpr auto DescribeEnum(SharedDirType) {
+  return EnumNames<SharedDirType>({{SharedDirType::k9p, "9p"},
+                                   {SharedDirType::k9p, "9P"},
+                                   {SharedDirType::k9p, "p9"},
+                                   {SharedDirType::k9p, "P9"},
+                                   {SharedDirType::kFs, "fs"},
+                                   {SharedDirType::kFs, "FS"}});
+}
+
+enum class FsCache : uint8_t { kNever, kAuto, kAlways };
+constexpr auto DescribeEnum(FsCache) {
+  return EnumNames<FsCache>(
+      {{FsCache::kNever, "never"}, {FsCache::kAuto, "auto"}, {FsCache::kAlways, "always"}});
+}
+
+struct SharedDirOptions {
+  std::string path;
+  std::string tag;
+  SharedDirType type = SharedDirType::k9p;
+  std::string uidmap;
+  std::string gidmap;
+  uint64_t timeout = 5;
+  FsCache cache = FsCache::kAuto;
+  bool writeback = false;
+  bool rewrite_security_xattrs = false;
+  bool ascii_casefold = false;
+
+  bool operator==(const SharedDirOptions&) const = default;
+  static constexpr auto Describe() {
+    return Fields(
+        Field("path", &SharedDirOptions::path, "the directory").Positional(),
+        // virtio 1.2, 5.11.4: the tag's field has 36 bytes.
+        Field("tag", &SharedDirOptions::tag, "the name by which the guest mounts it, at most 36 bytes")
+            .Positional()
+            .MaxLength(36),
+        Field("type", &SharedDirOptions::type, "the protocol: 9P or virtio-fs"),
+        Field("uidmap", &SharedDirOptions::uidmap,
+              "user ids of the device's namespace: INSIDE OUTSIDE COUNT[,…]"),
+        Field("gidmap", &SharedDirOptions::gidmap, "group ids, likewise"),
+        Field("timeout", &SharedDirOptions::timeout, "seconds the guest may cache names and attributes"),
+        Field("cache", &SharedDirOptions::cache, "when the guest may cache contents"),
+        Field("writeback", &SharedDirOptions::writeback, "let the guest delay writes"),
+        Field("rewrite-security-xattrs", &SharedDirOptions::rewrite_security_xattrs,
+              "store security.* attributes under a name of our own"),
+        Field("ascii_casefold", &SharedDirOptions::ascii_casefold, "ignore case in names"));
+  }
+};
+
+// The form that ParseKeyValue reads with ':' between the items.
+inline constexpr char kSharedDirSeparator = ':';
+
+}  // namespace crosvm::config
