@@ -21,14 +21,21 @@ NESTED_OPTIONS = ["--mem", "7168"]
 NESTED_TIME_SCALE = 12.0
 
 
-class Result(unittest.TestResult):
-    """Prints each result as it comes; one for all threads."""
+class Totals:
+    """Counts over all threads, and whose turn it is to print."""
 
     def __init__(self):
-        super().__init__()
-        self._lock = threading.RLock()
-        self._started = {}
+        self.lock = threading.RLock()
         self.passed = self.failed = self.skipped = 0
+
+
+class Result(unittest.TestResult):
+    """Prints each result as it comes. One for each class: unittest keeps the state of class fixtures in it."""
+
+    def __init__(self, totals):
+        super().__init__()
+        self._totals = totals
+        self._started = {}
 
     @staticmethod
     def Name(test):
@@ -37,8 +44,7 @@ class Result(unittest.TestResult):
         return f"{type(test).__module__}.{type(test).__name__}.{test._testMethodName}"
 
     def startTest(self, test):
-        with self._lock:
-            self._started[test] = time.monotonic()
+        self._started[test] = time.monotonic()
 
     def stopTest(self, test):
         pass
@@ -49,22 +55,31 @@ class Result(unittest.TestResult):
         print(f"{word:5} {self.Name(test)}{seconds}{more}", flush=True)
 
     def addSuccess(self, test):
-        with self._lock:
-            self.passed += 1
+        with self._totals.lock:
+            self._totals.passed += 1
             self._Line("ok", test)
 
     def addSkip(self, test, reason):
-        with self._lock:
-            self.skipped += 1
+        with self._totals.lock:
+            self._totals.skipped += 1
             self._Line("SKIP", test, f": {reason}")
 
     def addFailure(self, test, error):
-        with self._lock:
-            self.failed += 1
+        with self._totals.lock:
+            self._totals.failed += 1
             self._Line("FAIL", test)
-            print("".join(traceback.format_exception(*error)), flush=True)
+            print(self._Where(error), flush=True)
             for vm in getattr(test, "vms", [])[-2:]:
-                print(vm.Report(), flush=True)
+                print("\n".join("    " + line for line in vm.Report().splitlines()), flush=True)
+
+    @staticmethod
+    def _Where(error):
+        """Message, and the lines of ours that led there."""
+        kind, value, trace = error
+        frames = [f for f in traceback.extract_tb(trace) if os.sep + "e2e" + os.sep in f.filename]
+        text = "".join(traceback.format_exception_only(kind, value))
+        text += "".join(f"{f.filename}:{f.lineno}: {f.line}\n" for f in frames)
+        return "\n".join("    " + line for line in text.splitlines())
 
     addError = addFailure
 
@@ -113,9 +128,8 @@ def Collect(folder, pattern, quick, kernels):
     return list(classes.items())
 
 
-def RunClass(tests, result):
-    if tests:
-        unittest.TestSuite(tests).run(result)
+def RunClass(tests, totals):
+    unittest.TestSuite(tests).run(Result(totals))
 
 
 def Main(folder, usage):
@@ -157,15 +171,15 @@ def Main(folder, usage):
     settings.work_dir = tempfile.mkdtemp(prefix="e2e-", dir="/dev/shm" if host_kvm.IsNested() else None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
-    result = Result()
+    totals = Totals()
     started = time.monotonic()
     try:
         with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, args.jobs)) as pool:
-            futures = [pool.submit(RunClass, tests, result) for _, tests in classes]
+            futures = [pool.submit(RunClass, tests, totals) for _, tests in classes]
             for future in concurrent.futures.as_completed(futures):
                 future.result()
     finally:
         shutil.rmtree(settings.work_dir, ignore_errors=True)
     print(f"end-to-end tests took {time.monotonic() - started:.0f} s")
-    print(f"{result.passed} passed, {result.failed} failed, {result.skipped} skipped", flush=True)
-    return 0 if result.passed and not result.failed else 1
+    print(f"{totals.passed} passed, {totals.failed} failed, {totals.skipped} skipped", flush=True)
+    return 0 if totals.passed and not totals.failed else 1
