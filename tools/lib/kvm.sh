@@ -1,4 +1,4 @@
-# What kind of KVM this host has. Source it: `. tools/lib/kvm.sh`. The same rules in Python: host_kvm.py.
+# What kind of KVM this host has. Source it from bash. The same rules in Python: host_kvm.py.
 
 # Prints "hardware", or the reason why the host's KVM does not run stock kernels.
 kvm_kind() {
@@ -15,18 +15,20 @@ kvm_kind() {
   fi
 }
 
-# Prints the words to put before a command so that it has a real KVM (none where the host's will do), and says on
-# standard error which KVM it is. Usage: eval "$(kvm_prefix --mem 4096)" is not needed: `set -- $(kvm_prefix …) command`.
-kvm_prefix() {
-  kvm_prefix_kind=$(kvm_kind)
-  if [ "$kvm_prefix_kind" = hardware ]; then
+# Sets the array kvm_command to what has to stand before a command so that it has a real KVM (empty where the host's
+# will do), and says which KVM it is. Arguments: options for tools/nested-kvm, should that be needed.
+kvm_choose() {
+  local kind
+  kind=$(kvm_kind)
+  kvm_command=()
+  if [ "$kind" = hardware ]; then
     if [ -n "${CROSVM_NESTED_KVM:-}" ]; then
-      echo "KVM: the nested one of tools/nested-kvm" >&2
+      echo "KVM: the nested one of tools/nested-kvm"
     else
-      echo "KVM: this host's hardware" >&2
+      echo "KVM: this host's hardware"
     fi
   else
-    echo "KVM: $kvm_prefix_kind; going through tools/nested-kvm (a QEMU that emulates SVM in software: slow, but real)" >&2
-    echo "$(dirname "${BASH_SOURCE[0]}")/../nested-kvm $* --"
+    echo "KVM: $kind; going through tools/nested-kvm (a QEMU that emulates SVM in software: slow, but real)"
+    kvm_command=("$(dirname "${BASH_SOURCE[0]}")/../nested-kvm" "$@" --)
   fi
 }
