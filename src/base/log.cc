@@ -65,6 +65,21 @@ void Remember(std::string_view line) {
   RecentLine& slot = state.recent[index % kRecentLines];
   slot.size = std::min(line.size(), slot.text.size());
   memcpy(slot.text.data(), line.data(), slot.size);
+  slot.text[slot.size - 1] = '\n';  // of a cut line too
+}
+
+// Text of a guest or a peer may be part of a line; it must not forge further lines or command a terminal.
+void AppendPrintable(fmt::memory_buffer& line, std::string_view text) {
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\n') {
+      fmt::format_to(std::back_inserter(line), "\\n");
+    } else if ((byte < 0x20 && c != '\t') || byte == 0x7f) {
+      fmt::format_to(std::back_inserter(line), "\\x{:02x}", byte);
+    } else {
+      line.push_back(c);
+    }
+  }
 }
 
 int64_t NowNs() {
@@ -78,10 +93,11 @@ int64_t NowNs() {
 Status SetLogFilter(std::string_view spec) {
   LogLevel default_level = LogLevel::kWarn;
   std::vector<ModuleLevel> modules;
-  while (!spec.empty()) {
+  for (bool more = !spec.empty(); more;) {
     const size_t comma = spec.find(',');
     const std::string_view item = spec.substr(0, comma);
-    spec = comma == std::string_view::npos ? std::string_view() : spec.substr(comma + 1);
+    more = comma != std::string_view::npos;
+    if (more) spec.remove_prefix(comma + 1);
     const size_t equals = item.find('=');
     if (equals == std::string_view::npos) {
       default_level = TRY(ParseLevel(item));
@@ -157,7 +173,9 @@ void LogLine(LogLevel level, std::string_view module, fmt::string_view format,
                    level_name, module);
   }
   const size_t prefix = line.size();
-  fmt::vformat_to(std::back_inserter(line), format, args);
+  fmt::memory_buffer text;
+  fmt::vformat_to(std::back_inserter(text), format, args);
+  AppendPrintable(line, {text.data(), text.size()});
   if (!state.syslog_tag.empty()) {
     constexpr std::array<int, 4> kPriorities = {LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG};
     syslog(kPriorities[static_cast<size_t>(level)], "%.*s", static_cast<int>(line.size() - prefix),
