@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "memory/guest_slice.h"
@@ -30,14 +31,18 @@ class Chain {
 
  private:
   friend class Queue;
+  friend class ChainBuilder;
   friend class SplitRing;
   friend class PackedRing;
   Chain() = default;
 
   uint16_t id_ = 0;
-  uint16_t descriptors_ = 0;  // ring slots used (packed)
+  uint16_t descriptors_ = 0;     // ring slots used (packed)
+  uint16_t inflight_entry_ = 0;  // where the in-flight record is (packed)
   bool live_ = false;
-  uint32_t readable_count_ = 0;
+  bool recovered_ = false;  // was in flight when a predecessor died
+  uint32_t sequence_ = 0;   // number of the Pop() that returned it
+  size_t readable_count_ = 0;
   uint64_t readable_bytes_ = 0;
   uint64_t writable_bytes_ = 0;
   std::vector<memory::GuestSlice> slices_;  // taken from and returned to the queue's pool
@@ -52,6 +57,7 @@ class SliceReader {
   // Copies exactly out.size() bytes or, when fewer remain, nothing (false).
   [[nodiscard]] bool Read(std::span<uint8_t> out);
   template <typename T>
+    requires std::is_trivially_copyable_v<T>
   std::optional<T> Read() {
     T value{};
     // SAFETY: T is a trivially copyable wire struct.
@@ -77,6 +83,8 @@ class SliceWriter {
   // Copies all of `in` or, when it does not fit, nothing (false).
   [[nodiscard]] bool Write(std::span<const uint8_t> in);
   template <typename T>
+    requires(std::is_trivially_copyable_v<T> &&
+             !std::is_convertible_v<const T&, std::span<const uint8_t>>)
   [[nodiscard]] bool Write(const T& value) {
     // SAFETY: T is a trivially copyable wire struct without padding.
     return Write({reinterpret_cast<const uint8_t*>(&value), sizeof(T)});

@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "memory/guest_memory.h"
@@ -73,7 +75,9 @@ class Queue {
   std::optional<Chain> Pop();
   // While work is pending anyway, tells the driver not to notify (a hint). Pop() undoes it when the ring runs empty.
   void SuppressNotifications();
-  // Puts the last popped chain back so that the next Pop() returns it again (net: no packet for this buffer yet).
+  // Puts the chain back that was popped last (of those not undone), so that the next Pop() returns it again: net has no
+  // packet for this buffer yet. Several are undone newest first. REQUIRES: that order; chains popped earlier may be
+  // in flight or completed.
   void Undo(Chain chain);
 
   // Hands the chain back with the number of bytes written to its writable part. Chains may be completed in any order.
@@ -86,7 +90,7 @@ class Queue {
   void SignalUsed();
 
   bool broken() const { return broken_; }
-  uint16_t chains_in_flight() const { return in_flight_; }
+  uint32_t chains_in_flight() const { return in_flight_; }
   // REQUIRES: no chain is in flight.
   RingPosition position() const;
   uint64_t features() const { return features_; }
@@ -94,16 +98,19 @@ class Queue {
  private:
   Queue();
   void MarkBroken(const char* why);
+  void Recycle(Chain& chain);
 
   memory::GuestMemory memory_;
   uint64_t features_ = 0;
   std::unique_ptr<Ring> ring_;
-  std::unique_ptr<InflightQueue> inflight_;
   sys::EventFd kick_;
   sys::EventFd call_;
   sys::EventFd error_;
-  uint16_t in_flight_ = 0;
+  uint32_t in_flight_ = 0;
+  uint32_t sequence_ = 0;
   bool broken_ = false;
+  bool unpublished_ = false;
+  std::vector<bool> ids_in_flight_;
   std::vector<std::vector<memory::GuestSlice>> slice_pool_;
 };
 
