@@ -1,0 +1,278 @@
+// The life of a device behind PciTransport: what the registers ask for, done to the backend.
+#include <linux/virtio_pci.h>
+
+#include "base/log.h"
+#include "virtio/pci_transport.h"
+
+namespace crosvm::virtio {
+
+namespace {
+
+using Kind = CommonConfigAction::Kind;
+
+bool MeansGone(const Error& error) {
+  return error.kind() == ErrorKind::kTimedOut || error.kind() == ErrorKind::kDisconnected;
+}
+
+struct RingLengths {
+  uint64_t descriptors;
+  uint64_t driver;
+  uint64_t device;
+};
+
+// virtio 1.2, 2.7 and 2.8.10. EVENT_IDX adds a word to both split areas, whose driver always allocates it.
+RingLengths LengthsOf(uint16_t size, bool packed) {
+  const uint64_t entries = size;
+  if (packed) return {.descriptors = 16 * entries, .driver = 4, .device = 4};
+  return {.descriptors = 16 * entries, .driver = 6 + 2 * entries, .device = 6 + 8 * entries};
+}
+
+}  // namespace
+
+void PciTransport::Perform(const CommonConfigAction& action) {
+  switch (action.kind) {
+    case Kind::kNone:
+      break;
+    case Kind::kCheckFeatures: {
+      const Status status = backend_->CheckFeatures(common_.driver_features());
+      if (status.has_value()) {
+        common_.AcceptFeatures();
+      } else {
+        LOG_DEBUG("{}: features {:#x} refused: {}", name(), common_.driver_features(),
+                  status.error().ToString());
+        if (MeansGone(status.error())) OnBackendError(status.error().Clone());
+      }
+      break;
+    }
+    case Kind::kDriverOk:
+      Start();
+      break;
+    case Kind::kReset:
+      Reset();
+      break;
+    case Kind::kEnableQueue:
+      EnableQueue(action.queue);
+      break;
+    case Kind::kResetQueue:
+      ResetQueue(action.queue);
+      break;
+    case Kind::kConfigVector:
+      common_.SetConfigVector(interrupts_->SetVector(config_source(), action.value));
+      break;
+    case Kind::kQueueVector:
+      common_.SetQueueVector(action.queue, interrupts_->SetVector(action.queue, action.value));
+      break;
+  }
+}
+
+void PciTransport::Start() {
+  running_.store(true);
+  UpdateIoEvents();
+  if (paused_) return;
+  Status status = Activate();
+  if (!status.has_value()) OnBackendError(std::move(status).error());
+}
+
+void PciTransport::Reset() {
+  // Order: no more doorbells, then the device stops, then its interrupts are forgotten.
+  running_.store(false);
+  UpdateIoEvents();
+  if (active_) {
+    active_ = false;
+    // Blocks the vCPU until the device is idle, at most for the backend's timeout (4.1.4.3.1: the driver waits for the
+    // status to read 0).
+    Result<std::vector<RingPosition>> drained = backend_->Deactivate();
+    if (!drained.has_value()) OnBackendError(std::move(drained).error());
+  }
+  interrupts_->Reset();
+  for (const sys::EventFd& kick : kicks_) kick.Drain();
+  positions_.assign(positions_.size(), RingPosition{});
+  needs_reset_.store(false);
+  common_.FinishReset();
+}
+
+void PciTransport::EnableQueue(uint16_t index) {
+  UpdateIoEvents();
+  if (!active_) return;
+  const Result<QueueActivation> activation = MakeActivation(index);
+  Status status = activation.has_value() ? backend_->StartQueue(*activation)
+                                         : Status(std::unexpected(activation.error().Clone()));
+  if (status.has_value()) return;
+  common_.RefuseQueue(index);
+  UpdateIoEvents();
+  OnBackendError(std::move(status).error());
+}
+
+void PciTransport::ResetQueue(uint16_t index) {
+  SetIoEvent(index, std::nullopt);
+  if (active_) {
+    Result<RingPosition> stopped = backend_->StopQueue(index);
+    if (!stopped.has_value()) OnBackendError(std::move(stopped).error());
+  }
+  interrupts_->SetVector(index, pci::kNoVector);
+  kicks_[index].Drain();
+  positions_[index] = {};
+  common_.FinishQueueReset(index);
+}
+
+Result<QueueActivation> PciTransport::MakeActivation(uint16_t index) {
+  const QueueRegisters& queue = common_.queues()[index];
+  const bool packed = (common_.driver_features() & FeatureBit(VIRTIO_F_RING_PACKED)) != 0;
+  const RingLengths lengths = LengthsOf(queue.size, packed);
+  const RingAddresses& at = queue.addresses;
+  // TRUST: the addresses are the driver's; the backend checks again against its own map.
+  if (!memory_.Slice(at.descriptors, lengths.descriptors) ||
+      !memory_.Slice(at.driver, lengths.driver) || !memory_.Slice(at.device, lengths.device)) {
+    return Fail(ErrorKind::kInvalidArgument, "queue {} does not lie in memory", index);
+  }
+  return QueueActivation{.index = index,
+                         .size = queue.size,
+                         .addresses = at,
+                         .position = positions_[index],
+                         .kick = &kicks_[index],
+                         .call = &interrupts_->call(index)};
+}
+
+Status PciTransport::Activate() {
+  if (backend_gone_.load()) return Fail(ErrorKind::kDisconnected, "the device is gone");
+  std::vector<QueueActivation> activations;
+  for (size_t i = 0; i < kicks_.size(); ++i) {
+    if (!common_.queues()[i].enabled) continue;
+    activations.push_back(TRY(MakeActivation(static_cast<uint16_t>(i))));
+  }
+  TRY(backend_->Activate(memory_, common_.driver_features(), activations));
+  active_ = true;
+  return {};
+}
+
+Status PciTransport::Pause() {
+  MutexLock lock(mutex_);
+  if (paused_) return {};
+  paused_ = true;
+  if (!active_) return {};
+  active_ = false;
+  Result<std::vector<RingPosition>> drained = backend_->Deactivate();
+  if (!drained.has_value()) {
+    PositionsFromRings();
+    return std::unexpected(std::move(drained).error());
+  }
+  for (size_t i = 0; i < positions_.size(); ++i) {
+    positions_[i] = i < drained->size() ? (*drained)[i] : RingPosition{};
+  }
+  return {};
+}
+
+Status PciTransport::Unpause() {
+  MutexLock lock(mutex_);
+  if (!paused_) return {};
+  paused_ = false;
+  if (!running_.load() || needs_reset_.load()) return {};
+  TRY(Activate());
+  SignalAllQueues();
+  return {};
+}
+
+Status PciTransport::Reattached() {
+  MutexLock lock(mutex_);
+  backend_gone_.store(false);
+  active_ = false;
+  if (!running_.load() || paused_ || needs_reset_.load()) return {};
+  PositionsFromRings();
+  TRY(Activate());
+  SignalAllQueues();
+  return {};
+}
+
+void PciTransport::PositionsFromRings() {
+  const bool packed = (common_.driver_features() & FeatureBit(VIRTIO_F_RING_PACKED)) != 0;
+  for (size_t i = 0; i < positions_.size(); ++i) {
+    positions_[i] = {};
+    const QueueRegisters& queue = common_.queues()[i];
+    if (packed || !queue.enabled) continue;
+    // What was completed is published in the used index; what was taken beyond it is in the in-flight record.
+    const std::optional<memory::GuestAddr> used = memory::Add(queue.addresses.device, 2);
+    const auto cell = used ? memory_.Cell<uint16_t>(*used) : std::nullopt;
+    if (!cell) continue;
+    positions_[i].next_used = cell->LoadAcquire();
+    positions_[i].next_avail = positions_[i].next_used;
+  }
+}
+
+void PciTransport::SignalAllQueues() {
+  for (size_t i = 0; i < kicks_.size(); ++i) {
+    if (!common_.queues()[i].enabled) continue;
+    // The predecessor may have taken a kick without acting on it, and published without interrupting.
+    kicks_[i].Signal();
+    interrupts_->call(i).Signal();
+  }
+}
+
+void PciTransport::UpdateIoEvents() {
+  const bool wanted = running_.load() && bar_base_.has_value();
+  for (size_t i = 0; i < io_events_.size(); ++i) {
+    std::optional<uint64_t> address;
+    if (wanted && common_.queues()[i].enabled) {
+      address = *bar_base_ + kNotifyOffset + kNotifyMultiplier * i;
+    }
+    SetIoEvent(static_cast<uint16_t>(i), address);
+  }
+}
+
+void PciTransport::SetIoEvent(uint16_t index, std::optional<uint64_t> address) {
+  std::optional<uint64_t>& current = io_events_[index];
+  if (current == address) return;
+  if (current) {
+    const Status status = vm_.RemoveIoEvent({.address = *current}, kicks_[index]);
+    if (!status.has_value()) {
+      LOG_WARN_EVERY(std::chrono::seconds(1), "{}: queue {}: {}", name(), index,
+                     status.error().ToString());
+    }
+    current.reset();
+  }
+  if (!address) return;
+  const Status status = vm_.AddIoEvent({.address = *address}, kicks_[index]);
+  if (!status.has_value()) {
+    // Notifications then take the way through user space.
+    LOG_WARN_EVERY(std::chrono::seconds(1), "{}: queue {}: {}", name(), index,
+                   status.error().ToString());
+    return;
+  }
+  current = address;
+}
+
+void PciTransport::OnBackendError(Error error) {
+  if (MeansGone(error)) {
+    OnBackendFailed(std::move(error));
+    return;
+  }
+  // The device lives but cannot work with what the driver has set up.
+  LOG_WARN_EVERY(std::chrono::seconds(1), "{}: {}", name(), error.ToString());
+  MarkNeedsReset();
+}
+
+void PciTransport::OnBackendFailed(Error error) {
+  if (backend_gone_.exchange(true)) return;
+  if (failed_) {
+    failed_(std::move(error));
+  } else {
+    LOG_WARN("{}: {}", name(), error.ToString());
+    MarkNeedsReset();
+  }
+}
+
+void PciTransport::MarkNeedsReset() {
+  needs_reset_.store(true);
+  SignalConfig();
+}
+
+void PciTransport::OnConfigChanged() {
+  generation_.fetch_add(1);
+  SignalConfig();
+}
+
+void PciTransport::SignalConfig() {
+  // 2.1.2, 3.1: nothing is sent to a driver that is not there yet.
+  if (running_.load()) interrupts_->call(config_source()).Signal();
+}
+
+}  // namespace crosvm::virtio

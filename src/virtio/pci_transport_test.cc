@@ -1,0 +1,479 @@
+#include "virtio/pci_transport.h"
+
+#include <gtest/gtest.h>
+#include <linux/virtio_pci.h>
+
+#include <cstring>
+
+#include "event/test_loop.h"
+#include "hypervisor/fake/fake_vm.h"
+#include "pci/intx.h"
+#include "pci/root.h"
+#include "virtio/pci_fake_backend.h"
+
+namespace crosvm::virtio {
+namespace {
+
+using hypervisor::Gsi;
+
+constexpr uint64_t kVersion1 = FeatureBit(VIRTIO_F_VERSION_1);
+constexpr uint64_t kBase = 0xd000'0000;
+constexpr Gsi kFirstMsi{24};
+constexpr Gsi kIntx{11};
+constexpr uint64_t kRam = 0x10'0000;
+
+class PciTransportTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const memory::RegionLayout layout[] = {{.start = memory::GuestAddr(0), .size = kRam}};
+    memory_ = memory::GuestMemory::Create(layout).value();
+    Make({});
+  }
+
+  void Make(std::vector<SharedMemoryRegion> shared) {
+    if (transport_ != nullptr) {
+      ASSERT_TRUE(root_.Remove(at_).has_value());
+    }
+    transport_.reset();
+    backend_ = std::make_shared<FakeBackend>(
+        DeviceInfo{.device_id = VIRTIO_ID_BLOCK,
+                   .features = kQueueFeatures | FeatureBit(6),
+                   .queue_sizes = {256, 64, 64},
+                   .config_size = 10});
+    PciTransport::Options options;
+    options.backend = backend_;
+    options.memory = memory_;
+    options.intx = line_.Connect();
+    options.intx_irq = 11;
+    options.shared_memory = std::move(shared);
+    options.shared_memory_moved = [this](std::optional<uint64_t> base) { shared_base_ = base; };
+    transport_ =
+        PciTransport::Create({.vm = vm_, .router = router_, .loop = loop_}, std::move(options))
+            .value();
+    ASSERT_TRUE(transport_->config().SetBarAddress(0, kBase).has_value());
+    ASSERT_TRUE(root_.Add(at_, transport_).has_value());
+    ConfigWrite(PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    loop_.RunUntilIdle();
+  }
+
+  uint64_t Read(uint64_t offset, size_t width) {
+    std::array<uint8_t, 8> data{};
+    EXPECT_TRUE(mmio_.Read(kBase + offset, std::span(data).first(width)));
+    return Join(data, width);
+  }
+  void Write(uint64_t offset, size_t width, uint64_t value) {
+    const std::array<uint8_t, 8> data = Split(value);
+    EXPECT_TRUE(mmio_.Write(kBase + offset, std::span(data).first(width)));
+  }
+  uint64_t ConfigRead(uint32_t offset, size_t width) {
+    std::array<uint8_t, 8> data{};
+    root_.ReadConfig(at_, offset, std::span(data).first(width));
+    return Join(data, width);
+  }
+  void ConfigWrite(uint32_t offset, size_t width, uint64_t value) {
+    const std::array<uint8_t, 8> data = Split(value);
+    root_.WriteConfig(at_, offset, std::span(data).first(width));
+  }
+  static uint64_t Join(const std::array<uint8_t, 8>& data, size_t width) {
+    uint64_t value = 0;
+    for (size_t i = 0; i < width; ++i) value |= uint64_t{data[i]} << (8 * i);
+    return value;
+  }
+  static std::array<uint8_t, 8> Split(uint64_t value) {
+    std::array<uint8_t, 8> data;
+    for (size_t i = 0; i < 8; ++i) data[i] = static_cast<uint8_t>(value >> (8 * i));
+    return data;
+  }
+
+  uint64_t Status() { return Read(VIRTIO_PCI_COMMON_STATUS, 1); }
+  void SetStatus(uint8_t value) { Write(VIRTIO_PCI_COMMON_STATUS, 1, value); }
+  void Negotiate(uint64_t features) {
+    SetStatus(1);
+    SetStatus(3);
+    for (uint32_t page = 0; page < 2; ++page) {
+      Write(VIRTIO_PCI_COMMON_GFSELECT, 4, page);
+      Write(VIRTIO_PCI_COMMON_GF, 4, features >> (32 * page));
+    }
+    SetStatus(11);
+  }
+  void EnableQueue(uint16_t queue, uint64_t at) {
+    Write(VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
+    Write(VIRTIO_PCI_COMMON_Q_SIZE, 2, 16);
+    Write(VIRTIO_PCI_COMMON_Q_DESCLO, 8, at);
+    Write(VIRTIO_PCI_COMMON_Q_AVAILLO, 8, at + 0x1000);
+    Write(VIRTIO_PCI_COMMON_Q_USEDLO, 8, at + 0x2000);
+    Write(VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+  }
+  // Queues 0 and 2.
+  void Drive(uint64_t features = kVersion1) {
+    Negotiate(features);
+    ASSERT_EQ(Status(), 11U);
+    EnableQueue(0, 0x4000);
+    EnableQueue(2, 0x8000);
+    SetStatus(15);
+  }
+  // Gives queue `queue` an unmasked vector.
+  void UseMsix(uint16_t queue, uint16_t vector) {
+    ConfigWrite(MsixCapability() + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+    Write(VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
+    Write(VIRTIO_PCI_COMMON_Q_MSIX, 2, vector);
+    Write(kMsixTableOffset + 16U * vector, 8, 0xfee0'1000);
+    Write(kMsixTableOffset + 16U * vector + 8, 4, 0x40U + vector);
+    Write(kMsixTableOffset + 16U * vector + 12, 4, 0);
+    loop_.RunUntilIdle();
+  }
+  uint32_t FindCapability(uint8_t id, uint8_t type = 0) {
+    for (auto cap = static_cast<uint32_t>(ConfigRead(PCI_CAPABILITY_LIST, 1)); cap != 0;
+         cap = static_cast<uint32_t>(ConfigRead(cap + 1, 1))) {
+      if (ConfigRead(cap, 1) == id && (type == 0 || ConfigRead(cap + 3, 1) == type)) return cap;
+    }
+    ADD_FAILURE() << "no capability " << int{id} << " of type " << int{type};
+    return 0;
+  }
+  uint32_t MsixCapability() { return FindCapability(PCI_CAP_ID_MSIX); }
+  static hypervisor::IoEventAddress Doorbell(uint64_t base, uint16_t queue) {
+    return {.address = base + kNotifyOffset + kNotifyMultiplier * queue};
+  }
+
+  const pci::Address at_ = *pci::Address::Make(0, 1, 0);
+  hypervisor::FakeVm vm_;
+  event::TestLoop loop_;
+  hypervisor::IrqRouter router_{vm_, {}, kFirstMsi};
+  pci::SharedLine line_{std::make_shared<pci::VmInterruptLine>(vm_, kIntx)};
+  bus::Bus mmio_{"MMIO"};
+  bus::Bus io_{"I/O ports"};
+  pci::Root root_{mmio_, io_,
+                  {.memory = {{kBase, 0x1000'0000}, {uint64_t{1} << 32, uint64_t{1} << 40}}, .io = {}}};
+  memory::GuestMemory memory_;
+  std::shared_ptr<FakeBackend> backend_;
+  std::shared_ptr<PciTransport> transport_;
+  std::optional<uint64_t> shared_base_;
+};
+
+TEST_F(PciTransportTest, Clause_4_1_2_Identity) {
+  EXPECT_EQ(ConfigRead(0, 4), 0x1042'1af4U);
+  EXPECT_EQ(ConfigRead(PCI_REVISION_ID, 4), 0x0100'0001U);
+  EXPECT_EQ(ConfigRead(PCI_SUBSYSTEM_VENDOR_ID, 4), 0x1042'1af4U);
+  EXPECT_EQ(ConfigRead(PCI_INTERRUPT_LINE, 2), 0x010bU);
+}
+
+// The whole header and capability list, as `lspci -xxx` would show it. Guests' drivers bind by these bytes.
+TEST_F(PciTransportTest, GoldenConfigurationSpace) {
+  constexpr const char* kGolden =
+      "00: f4 1a 42 10 06 00 10 00 01 00 00 01 00 00 00 00\n"
+      "10: 00 00 00 d0 00 00 00 00 00 00 00 00 00 00 00 00\n"
+      "20: 00 00 00 00 00 00 00 00 00 00 00 00 f4 1a 42 10\n"
+      "30: 00 00 00 00 40 00 00 00 00 00 00 00 0b 01 00 00\n"
+      "40: 09 50 10 01 00 00 00 00 00 00 00 00 40 00 00 00\n"
+      "50: 09 60 10 03 00 00 00 00 00 10 00 00 01 00 00 00\n"
+      "60: 09 70 10 04 00 00 00 00 00 20 00 00 00 10 00 00\n"
+      "70: 09 84 14 02 00 00 00 00 00 30 00 00 00 10 00 00\n"
+      "80: 04 00 00 00 09 98 14 05 00 00 00 00 00 00 00 00\n"
+      "90: 00 00 00 00 00 00 00 00 11 00 03 00 00 60 00 00\n"
+      "a0: 00 70 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n";
+  std::string dump;
+  for (uint32_t line = 0; line < 0xb0; line += 16) {
+    dump += fmt::format("{:02x}:", line);
+    for (uint32_t i = 0; i < 16; ++i) dump += fmt::format(" {:02x}", ConfigRead(line + i, 1));
+    dump += "\n";
+  }
+  EXPECT_EQ(dump, kGolden);
+}
+
+TEST_F(PciTransportTest, Clause_4_1_4_7_SharedMemoryCapabilities) {
+  Make({{.id = 1, .size = 0x3000}, {.id = 7, .size = uint64_t{8} << 30}});
+  ASSERT_TRUE(transport_->config().SetBarAddress(4, uint64_t{1} << 36).has_value());
+  EXPECT_EQ(transport_->config().bar(4)->size, uint64_t{16} << 30);
+  const uint32_t first = FindCapability(PCI_CAP_ID_VNDR, VIRTIO_PCI_CAP_SHARED_MEMORY_CFG);
+  const auto second = static_cast<uint32_t>(ConfigRead(first + 1, 1));
+  EXPECT_EQ(ConfigRead(second + 4, 2), 0x0704U);  // BAR 4, id 7
+  EXPECT_EQ(ConfigRead(second + 8, 4), 0x3000U);
+  EXPECT_EQ(ConfigRead(second + 12, 4), 0U);
+  EXPECT_EQ(ConfigRead(second + 16, 4), 0U);
+  EXPECT_EQ(ConfigRead(second + 20, 4), 2U);
+  EXPECT_EQ(transport_->SharedMemoryOffset(7), 0x3000U);
+  EXPECT_FALSE(transport_->SharedMemoryOffset(2).has_value());
+  ConfigWrite(PCI_COMMAND, 2, 0);
+  ConfigWrite(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+  EXPECT_EQ(shared_base_, uint64_t{1} << 36);
+}
+
+TEST_F(PciTransportTest, DriverOkActivatesTheEnabledQueues) {
+  Drive(kVersion1 | FeatureBit(6));
+  EXPECT_EQ(Status(), 15U);
+  EXPECT_EQ(backend_->activations, 1);
+  EXPECT_EQ(backend_->features, kVersion1 | FeatureBit(6));
+  ASSERT_EQ(backend_->running.size(), 2U);
+  EXPECT_EQ(backend_->running[1].index, 2);
+  EXPECT_EQ(backend_->running[1].size, 16);
+  EXPECT_EQ(backend_->running[1].addresses.device.value(), 0xa000U);
+  EXPECT_TRUE(vm_.HasIoEvent(Doorbell(kBase, 0)));
+  EXPECT_FALSE(vm_.HasIoEvent(Doorbell(kBase, 1)));
+  EXPECT_TRUE(vm_.HasIoEvent(Doorbell(kBase, 2)));
+}
+
+TEST_F(PciTransportTest, Clause_2_2_DeviceMayRefuseFeatures) {
+  backend_->refused_features = FeatureBit(6);
+  Negotiate(kVersion1 | FeatureBit(6));
+  EXPECT_EQ(Status(), 3U);
+  Negotiate(kVersion1);
+  EXPECT_EQ(Status(), 11U);
+}
+
+TEST_F(PciTransportTest, DoorbellsMoveWithTheBar) {
+  Drive();
+  ConfigWrite(PCI_BASE_ADDRESS_0, 4, kBase + 0x10'0000);
+  EXPECT_FALSE(vm_.HasIoEvent(Doorbell(kBase, 0)));
+  EXPECT_TRUE(vm_.HasIoEvent(Doorbell(kBase + 0x10'0000, 0)));
+  ConfigWrite(PCI_COMMAND, 2, 0);
+  EXPECT_EQ(vm_.io_event_count(), 0U);
+  ConfigWrite(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+  EXPECT_EQ(vm_.io_event_count(), 2U);
+}
+
+TEST_F(PciTransportTest, NotifyInUserSpaceRingsTheDoorbellToo) {
+  Drive();
+  for (const size_t width : {1U, 2U, 4U}) Write(kNotifyOffset + 8, width, 2);
+  Write(kNotifyOffset + 0xffc, 4, 0);  // no such queue
+  // The kick descriptor is the one that the ioeventfd rings.
+  EXPECT_EQ(vm_.WriteIo(kBase + kNotifyOffset + 8, 2, 2), 1U);
+}
+
+TEST_F(PciTransportTest, Clause_2_1_2_ResetDrainsAndStartsOver) {
+  Drive();
+  SetStatus(0);
+  EXPECT_EQ(Status(), 0U);
+  EXPECT_EQ(backend_->deactivations, 1);
+  EXPECT_EQ(vm_.io_event_count(), 0U);
+  Write(VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
+  EXPECT_EQ(Read(VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0U);
+  SetStatus(0);
+  EXPECT_EQ(backend_->deactivations, 1);
+  Drive();
+  EXPECT_EQ(backend_->activations, 2);
+}
+
+TEST_F(PciTransportTest, ResetOfADeadDeviceStillEnds) {
+  Drive();
+  backend_->failure = ErrorKind::kTimedOut;
+  SetStatus(0);
+  EXPECT_EQ(Status(), 0U);
+  // It is treated as gone: it is not asked again, and the driver cannot get it to work.
+  const int reads = backend_->config_reads;
+  EXPECT_EQ(Read(kDeviceConfigOffset, 4), 0U);
+  EXPECT_EQ(backend_->config_reads, reads);
+  Negotiate(kVersion1);
+  EXPECT_EQ(Status(), 3U);
+}
+
+TEST_F(PciTransportTest, Clause_2_1_2_FailingDeviceNeedsReset) {
+  Drive();
+  UseMsix(0, 0);
+  Write(VIRTIO_PCI_COMMON_MSIX, 2, 0);
+  backend_->events.failed(MakeError(ErrorKind::kDisconnected, "gone"));
+  loop_.RunUntilIdle();
+  EXPECT_EQ(Status(), 15U | 64U);
+  EXPECT_EQ(vm_.TakeIrq(kFirstMsi), 1U);
+  SetStatus(0);
+  EXPECT_EQ(Status(), 0U);
+}
+
+TEST_F(PciTransportTest, FailingActivationNeedsReset) {
+  backend_->failure.reset();
+  Negotiate(kVersion1);
+  backend_->failure = ErrorKind::kIo;
+  SetStatus(15);
+  EXPECT_EQ(Status(), 15U | 64U);
+}
+
+TEST_F(PciTransportTest, Hostile_RingsOutsideMemory) {
+  for (const uint64_t at : {kRam, kRam - 0x1000, uint64_t{0xd000'0000}, ~uint64_t{0} - 0x2fff}) {
+    Negotiate(kVersion1);
+    EnableQueue(0, at & ~uint64_t{0xf});
+    SetStatus(15);
+    EXPECT_EQ(Status(), 15U | 64U) << at;
+    EXPECT_EQ(backend_->activations, 0);
+    SetStatus(0);
+  }
+}
+
+TEST_F(PciTransportTest, QueueEnabledLateIsStarted) {
+  Drive();
+  EnableQueue(1, 0xc000);
+  ASSERT_EQ(backend_->running.size(), 3U);
+  EXPECT_EQ(backend_->running[2].index, 1);
+  EXPECT_TRUE(vm_.HasIoEvent(Doorbell(kBase, 1)));
+}
+
+TEST_F(PciTransportTest, Clause_2_6_1_QueueResetStopsOneQueue) {
+  Drive(kVersion1 | FeatureBit(kFeatureRingReset));
+  Write(VIRTIO_PCI_COMMON_Q_SELECT, 2, 2);
+  Write(VIRTIO_PCI_COMMON_Q_RESET, 2, 1);
+  EXPECT_EQ(Read(VIRTIO_PCI_COMMON_Q_RESET, 2), 0U);
+  EXPECT_EQ(Read(VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0U);
+  ASSERT_EQ(backend_->running.size(), 1U);
+  EXPECT_FALSE(vm_.HasIoEvent(Doorbell(kBase, 2)));
+  EnableQueue(2, 0xc000);
+  EXPECT_EQ(backend_->running.size(), 2U);
+  EXPECT_TRUE(vm_.HasIoEvent(Doorbell(kBase, 2)));
+}
+
+TEST_F(PciTransportTest, DeviceConfigurationIsBounded) {
+  EXPECT_EQ(Read(kDeviceConfigOffset, 4), 0x04030201U);
+  EXPECT_EQ(Read(kDeviceConfigOffset + 8, 8), 0x0a09U);
+  EXPECT_EQ(Read(kDeviceConfigOffset + 10, 4), 0U);
+  Write(kDeviceConfigOffset + 1, 2, 0xaabb);
+  EXPECT_EQ(backend_->config_bytes[1], 0xbb);
+  Write(kDeviceConfigOffset + 8, 4, 0);
+  EXPECT_EQ(backend_->config_bytes[8], 9);
+}
+
+TEST_F(PciTransportTest, Clause_4_1_5_4_ConfigurationChange) {
+  Drive();
+  UseMsix(0, 0);
+  Write(VIRTIO_PCI_COMMON_MSIX, 2, 0);
+  const uint64_t generation = Read(VIRTIO_PCI_COMMON_CFGGENERATION, 1);
+  backend_->events.config_changed();
+  EXPECT_NE(Read(VIRTIO_PCI_COMMON_CFGGENERATION, 1), generation);
+  EXPECT_EQ(vm_.TakeIrq(kFirstMsi), 1U);
+}
+
+TEST_F(PciTransportTest, Clause_3_1_NothingIsSentBeforeDriverOk) {
+  Negotiate(kVersion1);
+  backend_->events.config_changed();
+  loop_.RunUntilIdle();
+  EXPECT_EQ(Read(kIsrOffset, 1), 0U);
+}
+
+TEST_F(PciTransportTest, Clause_4_1_4_5_IsrIsClearedByReading) {
+  Drive();
+  backend_->events.config_changed();
+  loop_.RunUntilIdle();
+  EXPECT_TRUE(vm_.IrqLine(kIntx));
+  EXPECT_EQ(ConfigRead(PCI_STATUS, 2) & PCI_STATUS_INTERRUPT, PCI_STATUS_INTERRUPT);
+  EXPECT_EQ(Read(kIsrOffset + 1, 1), 0U);
+  EXPECT_EQ(Read(kIsrOffset, 1), 2U);
+  EXPECT_FALSE(vm_.IrqLine(kIntx));
+  EXPECT_EQ(Read(kIsrOffset, 1), 0U);
+}
+
+TEST_F(PciTransportTest, Clause_4_1_5_1_2_1_ImpossibleVectorsReadBackAsNone) {
+  for (const uint16_t vector : std::to_array<uint16_t>({4, 5, 0x7ff, 0xfffe, 0xffff})) {
+    Write(VIRTIO_PCI_COMMON_MSIX, 2, vector);
+    EXPECT_EQ(Read(VIRTIO_PCI_COMMON_MSIX, 2), 0xffffU);
+    Write(VIRTIO_PCI_COMMON_Q_MSIX, 2, vector);
+    EXPECT_EQ(Read(VIRTIO_PCI_COMMON_Q_MSIX, 2), 0xffffU);
+  }
+  Write(VIRTIO_PCI_COMMON_MSIX, 2, 3);
+  EXPECT_EQ(Read(VIRTIO_PCI_COMMON_MSIX, 2), 3U);
+}
+
+TEST_F(PciTransportTest, PauseKeepsThePositions) {
+  Drive();
+  backend_->positions = {{.next_avail = 7, .next_used = 5}, {}, {.next_avail = 9, .next_used = 9}};
+  ASSERT_TRUE(transport_->Pause().has_value());
+  EXPECT_TRUE(backend_->running.empty());
+  EXPECT_EQ(Status(), 15U);
+  ASSERT_TRUE(transport_->Unpause().has_value());
+  ASSERT_EQ(backend_->running.size(), 2U);
+  EXPECT_EQ(backend_->running[0].position.next_avail, 7);
+  EXPECT_EQ(backend_->running[1].position.next_avail, 9);
+  EXPECT_EQ(backend_->activations, 2);
+  SetStatus(0);
+  Drive();
+  EXPECT_EQ(backend_->running[0].position.next_avail, 0);
+}
+
+TEST_F(PciTransportTest, DriverOkWhilePausedWaits) {
+  ASSERT_TRUE(transport_->Pause().has_value());
+  Drive();
+  EXPECT_EQ(backend_->activations, 0);
+  ASSERT_TRUE(transport_->Unpause().has_value());
+  EXPECT_EQ(backend_->activations, 1);
+}
+
+TEST_F(PciTransportTest, ReattachedContinuesAtTheUsedIndexAndSignals) {
+  Drive();
+  UseMsix(0, 1);
+  ASSERT_TRUE(memory_.Write(memory::GuestAddr(0x4000 + 0x2000 + 2), uint16_t{41}));
+  backend_->running.clear();  // the process has died
+  ASSERT_TRUE(transport_->Reattached().has_value());
+  EXPECT_EQ(backend_->running[0].position.next_avail, 41);
+  EXPECT_EQ(backend_->running[0].position.next_used, 41);
+  EXPECT_EQ(vm_.TakeIrq(kFirstMsi), 1U);
+}
+
+TEST_F(PciTransportTest, Clause_4_1_4_9_ConfigWindowReachesTheRegisters) {
+  const uint32_t window = FindCapability(PCI_CAP_ID_VNDR, VIRTIO_PCI_CAP_PCI_CFG);
+  const auto point = [&](uint8_t bar, uint32_t offset, uint32_t length) {
+    ConfigWrite(window + 4, 1, bar);
+    ConfigWrite(window + 8, 4, offset);
+    ConfigWrite(window + 12, 4, length);
+  };
+  point(0, VIRTIO_PCI_COMMON_STATUS, 1);
+  ConfigWrite(window + 16, 1, 3);
+  EXPECT_EQ(Status(), 3U);
+  EXPECT_EQ(ConfigRead(window + 16, 1), 3U);
+  point(0, VIRTIO_PCI_COMMON_NUMQ, 2);
+  EXPECT_EQ(ConfigRead(window + 16, 2), 3U);
+  point(0, kDeviceConfigOffset, 4);
+  EXPECT_EQ(ConfigRead(window + 16, 4), 0x04030201U);
+  // What is no valid window does nothing.
+  for (const auto& [bar, offset, length] :
+       {std::tuple<uint8_t, uint32_t, uint32_t>{1, 20, 1}, {0, 20, 0}, {0, 20, 3}, {0, 20, 8},
+        {0, 21, 2}, {0, 0x8000, 4}, {0, 0xffff'fffc, 4}, {6, 20, 1}}) {
+    point(bar, offset, length);
+    ConfigWrite(window + 16, 4, 0x80);
+    (void)ConfigRead(window + 16, 4);
+    EXPECT_EQ(Status(), 3U);
+  }
+}
+
+TEST_F(PciTransportTest, RemovalGivesEverythingBack) {
+  Drive();
+  UseMsix(0, 0);
+  ASSERT_TRUE(root_.Remove(at_).has_value());
+  EXPECT_EQ(vm_.io_event_count(), 0U);
+  transport_.reset();
+  loop_.RunUntilIdle();
+  EXPECT_FALSE(vm_.HasIrqFd(kFirstMsi));
+  backend_->events.config_changed();  // it lives on; nothing to tell
+  backend_->events.failed(MakeError(ErrorKind::kDisconnected, "gone"));
+}
+
+TEST_F(PciTransportTest, TooLargeDevicesAreRefused) {
+  PciTransport::Options options;
+  options.backend = std::make_shared<FakeBackend>(
+      DeviceInfo{.device_id = 1, .features = kVersion1, .queue_sizes = std::vector<uint16_t>(1025, 8)});
+  EXPECT_FALSE(PciTransport::Create({.vm = vm_, .router = router_, .loop = loop_}, std::move(options))
+                   .has_value());
+}
+
+TEST_F(PciTransportTest, Hostile_BarOverOthersAndOverRam) {
+  Drive();
+  for (const uint64_t base : {uint64_t{0}, uint64_t{0x8000}, uint64_t{0xfee0'0000}, uint64_t{0xffff'8000}}) {
+    ConfigWrite(PCI_BASE_ADDRESS_0, 4, base);
+    EXPECT_EQ(vm_.io_event_count(), 0U);
+  }
+  ConfigWrite(PCI_BASE_ADDRESS_0, 4, kBase);
+  EXPECT_EQ(vm_.io_event_count(), 2U);
+}
+
+TEST_F(PciTransportTest, Hostile_EveryWidthAtEveryOffset) {
+  Drive();
+  std::array<uint8_t, 8> data{};
+  for (uint64_t offset = 0; offset < kTransportBarSize; offset += (offset % 0x1000 < 0x80 ? 1U : 61U)) {
+    for (const size_t width : {1U, 2U, 3U, 4U, 5U, 8U}) {
+      if (offset + width > kTransportBarSize) continue;
+      for (const uint8_t value : std::to_array<uint8_t>({0x00, 0x01, 0xff})) {
+        data.fill(value);
+        EXPECT_TRUE(mmio_.Write(kBase + offset, std::span(data).first(width)));
+        EXPECT_TRUE(mmio_.Read(kBase + offset, std::span(data).first(width)));
+      }
+    }
+  }
+  loop_.RunUntilIdle();
+}
+
+}  // namespace
+}  // namespace crosvm::virtio
