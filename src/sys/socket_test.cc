@@ -191,7 +191,7 @@ TEST(StreamTest, LargeTransferTakesSeveralCalls) {
   auto [a, b] = UnixSocket::Pair(SocketType::kStream).value();
   std::vector<uint8_t> data(8 << 20);
   for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<uint8_t>(i * 7);
-  std::thread sender([&a = a, &data] { EXPECT_TRUE(a.SendAll(data).has_value()); });
+  std::thread sender([&from = a, &data] { EXPECT_TRUE(from.SendAll(data).has_value()); });
   std::vector<uint8_t> got(data.size());
   EXPECT_EQ(b.ReceiveAll(got).value().bytes, data.size());
   sender.join();
