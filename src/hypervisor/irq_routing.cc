@@ -8,7 +8,8 @@
 namespace crosvm::hypervisor {
 
 IrqRouter::IrqRouter(Vm& vm, std::vector<IrqRoute> base, Gsi first_msi_gsi, uint32_t gsi_limit)
-    : vm_(vm), base_(std::move(base)), first_msi_gsi_(first_msi_gsi), gsi_limit_(gsi_limit) {}
+    : vm_(vm), base_(std::move(base)), first_msi_gsi_(first_msi_gsi), gsi_limit_(gsi_limit) {
+}
 
 Status IrqRouter::Start() {
   const MutexLock lock(mutex_);

@@ -1,4 +1,5 @@
-// Interrupt routing: what a GSI means. KVM takes the whole table at once, so one IrqRouter per VM keeps it.
+// Interrupt routing: what a GSI means. KVM takes the whole table at once, so one IrqRouter per VM
+// keeps it.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,8 @@ class Vm;
 // Thread-safe. Each change hands the whole table to the VM.
 class IrqRouter {
  public:
-  // GSIs from `first_msi_gsi` on are given out for MSIs; `base` are the fixed routes of the interrupt chips.
+  // GSIs from `first_msi_gsi` on are given out for MSIs; `base` are the fixed routes of the
+  // interrupt chips.
   IrqRouter(Vm& vm, std::vector<IrqRoute> base, Gsi first_msi_gsi, uint32_t gsi_limit = 4096);
 
   // Installs the base table.

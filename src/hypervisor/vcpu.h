@@ -11,12 +11,12 @@
 
 namespace crosvm::hypervisor {
 
-// Why Run() came back. The spans point into the shared run page and are valid until the next Run(); for reads the
-// handler fills them before it.
+// Why Run() came back. The spans point into the shared run page and are valid until the next Run();
+// for reads the handler fills them before it.
 struct ExitPortIo {
   uint16_t port;
   bool write;
-  uint8_t size;              // 1, 2 or 4 bytes an access
+  uint8_t size;             // 1, 2 or 4 bytes an access
   std::span<uint8_t> data;  // `size` bytes for each repetition (string instructions)
 };
 struct ExitMmio {
@@ -44,8 +44,8 @@ struct ExitDebug {
 struct ExitFailEntry {
   uint64_t reason;  // of the processor
 };
-// The hypervisor cannot go on with this vCPU. `message` says what is known, with the guest's instruction bytes where the
-// kernel gives them; the caller logs it.
+// The hypervisor cannot go on with this vCPU. `message` says what is known, with the guest's
+// instruction bytes where the kernel gives them; the caller logs it.
 struct ExitInternalError {
   uint32_t suberror = 0;  // KVM_INTERNAL_ERROR_*
   std::string message;
@@ -53,10 +53,9 @@ struct ExitInternalError {
 struct ExitUnknown {
   uint32_t reason;
 };
-using VcpuExit =
-    std::variant<ExitPortIo, ExitMmio, ExitHalt, ExitShutdown, ExitInterrupted, ExitInterruptWindow,
-                 ExitIoapicEoi, ExitSystemEvent, ExitDebug, ExitFailEntry, ExitInternalError,
-                 ExitUnknown>;
+using VcpuExit = std::variant<ExitPortIo, ExitMmio, ExitHalt, ExitShutdown, ExitInterrupted,
+                              ExitInterruptWindow, ExitIoapicEoi, ExitSystemEvent, ExitDebug,
+                              ExitFailEntry, ExitInternalError, ExitUnknown>;
 
 class Vcpu {
  public:
@@ -64,16 +63,20 @@ class Vcpu {
 
   virtual VcpuId id() const = 0;
 
-  // Enters the guest. Completes the I/O of the previous exit first. Fails only when the hypervisor itself does.
+  // Enters the guest. Completes the I/O of the previous exit first. Fails only when the hypervisor
+  // itself does.
   virtual Result<VcpuExit> Run() = 0;
 
-  // Makes a current or the next Run() return ExitInterrupted soon. Any thread; no kick is lost (several before one return
-  // are one). A Run() that is already inside the guest is only reached once the vCPU's thread has called BindToThread().
+  // Makes a current or the next Run() return ExitInterrupted soon. Any thread; no kick is lost
+  // (several before one return are one). A Run() that is already inside the guest is only reached
+  // once the vCPU's thread has called BindToThread().
   virtual void Kick() = 0;
-  // Names the calling thread as the one that runs this vCPU and installs the kick signal (SIGRTMIN).
+  // Names the calling thread as the one that runs this vCPU and installs the kick signal
+  // (SIGRTMIN).
   virtual Status BindToThread() = 0;
 
-  // Tells the guest's clock that it was stopped (KVM_KVMCLOCK_CTRL); ignored when the guest has none.
+  // Tells the guest's clock that it was stopped (KVM_KVMCLOCK_CTRL); ignored when the guest has
+  // none.
   virtual void NotifyPaused() = 0;
 
   // Split irqchip: the 8259 is in user space.

@@ -1,5 +1,5 @@
-// The x86-only half of a Vcpu: registers and the rest of its state, in the kernel's own structs. Used on the vCPU's
-// thread, or before that thread starts.
+// The x86-only half of a Vcpu: registers and the rest of its state, in the kernel's own structs.
+// Used on the vCPU's thread, or before that thread starts.
 #pragma once
 
 #include <linux/kvm.h>
@@ -26,7 +26,8 @@ class VcpuX86_64 : public Vcpu {
   virtual Result<kvm_lapic_state> GetLapic() const = 0;
   virtual Status SetLapic(const kvm_lapic_state& lapic) = 0;
 
-  // One entry for each index, in order. Fails with the first index that KVM refuses in the text (kUnsupported).
+  // One entry for each index, in order. Fails with the first index that KVM refuses in the text
+  // (kUnsupported).
   virtual Result<std::vector<kvm_msr_entry>> GetMsrs(std::span<const uint32_t> indices) const = 0;
   // Sets in order; those before a refused one are set.
   virtual Status SetMsrs(std::span<const kvm_msr_entry> msrs) = 0;

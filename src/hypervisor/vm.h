@@ -1,5 +1,6 @@
-// A virtual machine of the host's hypervisor, as thin as KVM allows. `kvm/` implements it, `fake/` for tests.
-// Thread-safe unless said otherwise. Architecture-specific set-up (CPUID, in-kernel chips) is in vm_x86_64.h.
+// A virtual machine of the host's hypervisor, as thin as KVM allows. `kvm/` implements it, `fake/`
+// for tests. Thread-safe unless said otherwise. Architecture-specific set-up (CPUID, in-kernel
+// chips) is in vm_x86_64.h.
 #pragma once
 
 #include <cstdint>
@@ -56,7 +57,8 @@ class Vm {
   virtual Status AddIoEvent(const IoEventAddress& where, const sys::EventFd& event) = 0;
   virtual Status RemoveIoEvent(const IoEventAddress& where, const sys::EventFd& event) = 0;
 
-  // Signalling `event` raises `gsi`; with `resample`, the line stays up until the guest's EOI, which signals it.
+  // Signalling `event` raises `gsi`; with `resample`, the line stays up until the guest's EOI,
+  // which signals it.
   virtual Status AddIrqFd(Gsi gsi, const sys::EventFd& event, const sys::EventFd* resample) = 0;
   virtual Status RemoveIrqFd(Gsi gsi, const sys::EventFd& event) = 0;
   virtual Status SetIrqRoutes(std::span<const IrqRoute> routes) = 0;

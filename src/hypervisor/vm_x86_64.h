@@ -1,5 +1,5 @@
-// The x86-only half of a Vm: interrupt chips, timers, CPUID, clock. Used by arch/x86_64 and snapshots. The kernel's own
-// structs are the interface; they need no translation.
+// The x86-only half of a Vm: interrupt chips, timers, CPUID, clock. Used by arch/x86_64 and
+// snapshots. The kernel's own structs are the interface; they need no translation.
 #pragma once
 
 #include <linux/kvm.h>
@@ -14,7 +14,8 @@ namespace crosvm::hypervisor {
 
 class VmX86_64 : public Vm {
  public:
-  // Three pages below 4 GiB that Intel hosts need for real mode; before any vCPU. Not RAM, not shown in e820.
+  // Three pages below 4 GiB that Intel hosts need for real mode; before any vCPU. Not RAM, not
+  // shown in e820.
   virtual Status SetTssAddress(uint64_t guest_address) = 0;
   // One page, likewise. Default is right behind the TSS pages.
   virtual Status SetIdentityMapAddress(uint64_t guest_address) = 0;
@@ -23,11 +24,13 @@ class VmX86_64 : public Vm {
   virtual Status CreateIrqChip() = 0;
   // The in-kernel 8254; needs CreateIrqChip(). `flags`: KVM_PIT_SPEAKER_DUMMY or 0.
   virtual Status CreatePit(uint32_t flags) = 0;
-  // Local APICs in the kernel, PIC and IOAPIC in user space, with `ioapic_pins` GSIs reserved for it; before any vCPU.
+  // Local APICs in the kernel, PIC and IOAPIC in user space, with `ioapic_pins` GSIs reserved for
+  // it; before any vCPU.
   virtual Status EnableSplitIrqChip(uint32_t ioapic_pins) = 0;
   // 32-bit destination ids in MSIs and APIC state: for more than 255 vCPUs.
   virtual Status EnableX2ApicIds() = 0;
-  // Lets the guest run HLT, MWAIT, … natively: a mask of KVM_X86_DISABLE_EXITS_*. Costs a host CPU per vCPU; before any vCPU.
+  // Lets the guest run HLT, MWAIT, … natively: a mask of KVM_X86_DISABLE_EXITS_*. Costs a host CPU
+  // per vCPU; before any vCPU.
   virtual Status DisableExits(uint32_t mask) = 0;
 
   // What the host's KVM can show to a guest.

@@ -5,8 +5,8 @@ namespace {
 
 constexpr uint8_t kLoaderUnknown = 0xff;  // boot.rst: a boot loader without a number of its own
 constexpr uint16_t kBootFlag = 0xaa55;
-constexpr uint32_t kHeaderMagic = 0x53726448;   // "HdrS"
-constexpr uint16_t kProtocolVersion = 0x020f;   // what we speak towards a vmlinux
+constexpr uint32_t kHeaderMagic = 0x53726448;  // "HdrS"
+constexpr uint16_t kProtocolVersion = 0x020f;  // what we speak towards a vmlinux
 constexpr uint32_t kElfAlignment = 0x0100'0000;
 
 constexpr uint32_t Low(uint64_t value) {

@@ -14,7 +14,13 @@
 namespace crosvm::loader {
 
 // E820 types of the ACPI specification (15.1); PVH uses the same numbers.
-enum class MemoryType : uint32_t { kRam = 1, kReserved = 2, kAcpi = 3, kAcpiNvs = 4, kUnusable = 5 };
+enum class MemoryType : uint32_t {
+  kRam = 1,
+  kReserved = 2,
+  kAcpi = 3,
+  kAcpiNvs = 4,
+  kUnusable = 5
+};
 
 struct MemoryMapEntry {
   GuestRange range;
@@ -24,8 +30,8 @@ struct MemoryMapEntry {
 struct BootParamsInput {
   // The bzImage's header; empty for a vmlinux.
   std::optional<setup_header> header;
-  memory::GuestAddr cmdline;   // NUL-terminated
-  uint32_t cmdline_size = 0;   // with the NUL
+  memory::GuestAddr cmdline;  // NUL-terminated
+  uint32_t cmdline_size = 0;  // with the NUL
   std::optional<GuestRange> initrd;
   memory::GuestAddr setup_data;  // first of the list; 0: none
   memory::GuestAddr rsdp;        // 0: the guest looks for it

@@ -44,8 +44,12 @@ TEST(BootParamsTest, KeepsTheImagesHeader) {
   setup_header header{};
   header.version = 0x020c;
   header.kernel_alignment = 0x200000;
-  const Result<boot_params> params =
-      BuildBootParams({.header = header, .cmdline = {}, .initrd = {}, .setup_data = {}, .rsdp = {}, .memory_map = {}});
+  const Result<boot_params> params = BuildBootParams({.header = header,
+                                                      .cmdline = {},
+                                                      .initrd = {},
+                                                      .setup_data = {},
+                                                      .rsdp = {},
+                                                      .memory_map = {}});
   EXPECT_EQ(params->hdr.version, 0x020c);
   EXPECT_EQ(params->hdr.kernel_alignment, 0x200000U);
 }

@@ -29,9 +29,10 @@ Status CheckCode(const BzImage& image, uint64_t file_size) {
     return Fail(ErrorKind::kInvalidArgument, "the kernel code has only {} bytes", image.code_size);
   }
   if (!RangeFits(image.code_offset, image.code_size, file_size)) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "the file is truncated: the kernel code is {} bytes from offset {}, the file has {}",
-                image.code_size, image.code_offset, file_size);
+    return Fail(
+        ErrorKind::kInvalidArgument,
+        "the file is truncated: the kernel code is {} bytes from offset {}, the file has {}",
+        image.code_size, image.code_offset, file_size);
   }
   if (!RangeFits<uint64_t>(header.payload_offset, header.payload_length, image.code_size)) {
     return Fail(ErrorKind::kInvalidArgument,
@@ -44,7 +45,8 @@ Status CheckCode(const BzImage& image, uint64_t file_size) {
 Status CheckPlacement(const setup_header& header) {
   const uint32_t alignment = header.kernel_alignment;
   if (header.relocatable_kernel != 0 && !std::has_single_bit(alignment)) {
-    return Fail(ErrorKind::kInvalidArgument, "the alignment {:#x} is not a power of two", alignment);
+    return Fail(ErrorKind::kInvalidArgument, "the alignment {:#x} is not a power of two",
+                alignment);
   }
   if (header.init_size == 0) {
     return Fail(ErrorKind::kInvalidArgument, "the header does not say how much memory is needed");
@@ -108,13 +110,15 @@ Result<LoadedKernel> LoadBzImage(sys::BorrowedFd file, const memory::GuestMemory
                                  memory::GuestAddr lowest) {
   const BzImage image = TRY(ParseBzImage(file));
   const setup_header& header = image.header;
-  // A relocatable kernel moves itself up to the preferred address when it is put below it, so below is no gain.
+  // A relocatable kernel moves itself up to the preferred address when it is put below it, so below
+  // is no gain.
   uint64_t start = header.pref_address;
   if (start < lowest.value()) {
     if (header.relocatable_kernel == 0) {
-      return Fail(ErrorKind::kUnsupported,
-                  "the kernel is not relocatable and wants {:#x}, below the first free address {:#x}",
-                  start, lowest.value());
+      return Fail(
+          ErrorKind::kUnsupported,
+          "the kernel is not relocatable and wants {:#x}, below the first free address {:#x}",
+          start, lowest.value());
     }
     const std::optional<uint64_t> aligned =
         AlignUp<uint64_t>(lowest.value(), header.kernel_alignment);
@@ -123,10 +127,11 @@ Result<LoadedKernel> LoadBzImage(sys::BorrowedFd file, const memory::GuestMemory
   }
   const uint64_t size = std::max<uint64_t>(header.init_size, image.code_size);
   if (!memory.Slice(memory::GuestAddr(start), size)) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "the kernel needs {} MiB of memory from {:#x} on, which the VM does not have; give it "
-                "more memory",
-                (size >> 20) + 1, start);
+    return Fail(
+        ErrorKind::kInvalidArgument,
+        "the kernel needs {} MiB of memory from {:#x} on, which the VM does not have; give it "
+        "more memory",
+        (size >> 20) + 1, start);
   }
   TRY(LoadRange(file, image.code_offset, image.code_size, memory, memory::GuestAddr(start),
                 "the kernel code"));

@@ -6,12 +6,13 @@ namespace crosvm::loader {
 namespace {
 
 Status CheckPrintable(std::string_view text) {
-  const auto bad = std::find_if(text.begin(), text.end(),
-                                [](char c) { return c < ' ' || c > '~'; });
+  const auto bad =
+      std::find_if(text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; });
   if (bad == text.end()) return {};
-  return Fail(ErrorKind::kInvalidArgument,
-              "the kernel command line takes printable ASCII only; byte {} of a parameter is {:#04x}",
-              bad - text.begin(), static_cast<unsigned char>(*bad));
+  return Fail(
+      ErrorKind::kInvalidArgument,
+      "the kernel command line takes printable ASCII only; byte {} of a parameter is {:#04x}",
+      bad - text.begin(), static_cast<unsigned char>(*bad));
 }
 
 }  // namespace

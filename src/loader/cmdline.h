@@ -14,8 +14,9 @@ class Cmdline {
   // `capacity` counts the terminating NUL and is at least 1.
   explicit Cmdline(size_t capacity) : capacity_(capacity) {}
 
-  // Each of these puts a space in front when something is there already. What they add is printable ASCII (0x20 to 0x7e)
-  // and leaves the line shorter than the capacity, or nothing is added and kInvalidArgument says why.
+  // Each of these puts a space in front when something is there already. What they add is printable
+  // ASCII (0x20 to 0x7e) and leaves the line shorter than the capacity, or nothing is added and
+  // kInvalidArgument says why.
 
   // `key=value`; neither may hold a space, the key no '='; the key may not be empty.
   Status Insert(std::string_view key, std::string_view value);

@@ -64,9 +64,10 @@ Result<std::vector<Elf64_Phdr>> ReadProgramHeaders(sys::BorrowedFd file, const E
                                                    uint64_t file_size) {
   const uint64_t size = uint64_t{header.e_phnum} * sizeof(Elf64_Phdr);
   if (!RangeFits<uint64_t>(header.e_phoff, size, file_size)) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "the file is truncated: the ELF program headers lie at {:#x}, the file has {:#x} bytes",
-                header.e_phoff, file_size);
+    return Fail(
+        ErrorKind::kInvalidArgument,
+        "the file is truncated: the ELF program headers lie at {:#x}, the file has {:#x} bytes",
+        header.e_phoff, file_size);
   }
   std::vector<Elf64_Phdr> headers(header.e_phnum);
   // SAFETY: Elf64_Phdr is a struct of integers without padding.
@@ -113,9 +114,8 @@ Result<std::vector<Segment>> PlaceSegments(std::span<const Elf64_Phdr> headers, 
   if (segments.empty()) {
     return Fail(ErrorKind::kInvalidArgument, "the ELF file has nothing to load");
   }
-  std::sort(segments.begin(), segments.end(), [](const Segment& a, const Segment& b) {
-    return a.memory.start < b.memory.start;
-  });
+  std::sort(segments.begin(), segments.end(),
+            [](const Segment& a, const Segment& b) { return a.memory.start < b.memory.start; });
   for (size_t i = 1; i < segments.size(); ++i) {
     if (segments[i].memory.start.value() < segments[i - 1].memory.end()) {
       return Fail(ErrorKind::kInvalidArgument, "ELF segments {} and {} overlap in memory",
@@ -231,7 +231,8 @@ Result<LoadedKernel> LoadElf(sys::BorrowedFd file, const memory::GuestMemory& me
   const std::vector<Elf64_Phdr> headers = TRY(ReadProgramHeaders(file, header, file_size));
   const std::vector<Segment> segments = TRY(PlaceSegments(headers, file_size, lowest.value()));
   // The same for all segments: what the first was moved by.
-  const uint64_t bias = segments.front().memory.start.value() - headers[segments.front().index].p_paddr;
+  const uint64_t bias =
+      segments.front().memory.start.value() - headers[segments.front().index].p_paddr;
 
   LoadedKernel kernel;
   kernel.entry = TRY(FindEntry(segments, bias, header.e_entry, "the entry"));

@@ -1,6 +1,5 @@
 // The bytes are a kernel image.
 #include "loader/elf.h"
-
 #include "loader/test_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -23,7 +23,8 @@ Status ReadIntoGuest(sys::BorrowedFd file, uint64_t offset, const memory::GuestS
     const iovec part = to.Sub(done, kChunk).ToIovec();
     const ssize_t count = sys::RetryEintr(
         [&] { return preadv(file.get(), &part, 1, static_cast<off_t>(offset + done)); });
-    if (count < 0) return FailErrno("reading {} bytes at offset {:#x}", part.iov_len, offset + done);
+    if (count < 0)
+      return FailErrno("reading {} bytes at offset {:#x}", part.iov_len, offset + done);
     if (count == 0) {
       return Fail(ErrorKind::kIo, "the file ends at offset {:#x}, {} bytes too early",
                   offset + done, to.size() - done);
@@ -37,9 +38,10 @@ Status LoadRange(sys::BorrowedFd file, uint64_t offset, uint64_t length,
                  const memory::GuestMemory& memory, memory::GuestAddr at, std::string_view what) {
   const std::optional<memory::GuestSlice> slice = memory.Slice(at, length);
   if (!slice) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "{} does not fit: {:#x} bytes at {:#x} are not all memory of the VM; give it more memory",
-                what, length, at.value());
+    return Fail(
+        ErrorKind::kInvalidArgument,
+        "{} does not fit: {:#x} bytes at {:#x} are not all memory of the VM; give it more memory",
+        what, length, at.value());
   }
   TRY_CONTEXT(ReadIntoGuest(file, offset, *slice), "loading {}", what);
   return {};

@@ -1,4 +1,5 @@
-// Parts of an untrusted file straight into guest memory. Used by every loader; VMM, main thread, before the guest runs.
+// Parts of an untrusted file straight into guest memory. Used by every loader; VMM, main thread,
+// before the guest runs.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +21,12 @@ struct GuestRange {
   constexpr bool operator==(const GuestRange&) const = default;
 };
 
-// Fills `to` from `offset` of the file (preadv into the guest's pages, no copy of ours). kIo when the file ends first.
+// Fills `to` from `offset` of the file (preadv into the guest's pages, no copy of ours). kIo when
+// the file ends first.
 Status ReadIntoGuest(sys::BorrowedFd file, uint64_t offset, const memory::GuestSlice& to);
 
-// As above for [at, at + length) of guest memory. `what` names the part in errors: "the initrd". kInvalidArgument when
-// the range is not memory.
+// As above for [at, at + length) of guest memory. `what` names the part in errors: "the initrd".
+// kInvalidArgument when the range is not memory.
 Status LoadRange(sys::BorrowedFd file, uint64_t offset, uint64_t length,
                  const memory::GuestMemory& memory, memory::GuestAddr at, std::string_view what);
 

@@ -27,10 +27,11 @@ Result<memory::GuestAddr> PlaceInitrd(const memory::GuestMemory& memory, uint64_
   const uint64_t ram_end = EndOfRam(memory, lowest);
   const uint64_t end = last == UINT64_MAX ? ram_end : std::min(ram_end, last + 1);
   if (size > end || AlignDown(end - size, kPageSize) < lowest.value()) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "the initrd of {} bytes does not fit between the kernel's end at {:#x} and {:#x}; give "
-                "the VM more memory or use a smaller initrd",
-                size, lowest.value(), end);
+    return Fail(
+        ErrorKind::kInvalidArgument,
+        "the initrd of {} bytes does not fit between the kernel's end at {:#x} and {:#x}; give "
+        "the VM more memory or use a smaller initrd",
+        size, lowest.value(), end);
   }
   return memory::GuestAddr(AlignDown(end - size, kPageSize));
 }
@@ -39,8 +40,8 @@ Result<GuestRange> LoadInitrd(sys::BorrowedFd file, const memory::GuestMemory& m
                               memory::GuestAddr lowest, uint64_t addr_max) {
   const uint64_t size = TRY(sys::FileSize(file));
   if (size == 0) return Fail(ErrorKind::kInvalidArgument, "the initrd is empty");
-  const memory::GuestAddr start = TRY(
-      PlaceInitrd(memory, size, lowest, addr_max == 0 ? kDefaultInitrdMax : addr_max));
+  const memory::GuestAddr start =
+      TRY(PlaceInitrd(memory, size, lowest, addr_max == 0 ? kDefaultInitrdMax : addr_max));
   TRY(LoadRange(file, 0, size, memory, start, "the initrd"));
   return GuestRange{.start = start, .size = size};
 }

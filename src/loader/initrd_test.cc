@@ -18,15 +18,18 @@ TEST(InitrdTest, EndsAtTheEndOfRam) {
 
 TEST(InitrdTest, EndsAtTheKernelsLimit) {
   const memory::GuestMemory memory = MakeMemory(4 * kMib);
-  EXPECT_EQ(*PlaceInitrd(memory, 0x1000, GuestAddr(kMib), 2 * kMib - 1), GuestAddr(2 * kMib - 0x1000));
-  EXPECT_EQ(*PlaceInitrd(memory, 0x1000, GuestAddr(kMib), 2 * kMib - 2), GuestAddr(2 * kMib - 0x2000));
+  EXPECT_EQ(*PlaceInitrd(memory, 0x1000, GuestAddr(kMib), 2 * kMib - 1),
+            GuestAddr(2 * kMib - 0x1000));
+  EXPECT_EQ(*PlaceInitrd(memory, 0x1000, GuestAddr(kMib), 2 * kMib - 2),
+            GuestAddr(2 * kMib - 0x2000));
 }
 
 TEST(InitrdTest, StaysInTheRegionOfTheKernel) {
-  const memory::RegionLayout layout[] = {
-      {.start = GuestAddr(0), .size = 2 * kMib}, {.start = GuestAddr(8 * kMib), .size = 2 * kMib}};
+  const memory::RegionLayout layout[] = {{.start = GuestAddr(0), .size = 2 * kMib},
+                                         {.start = GuestAddr(8 * kMib), .size = 2 * kMib}};
   const memory::GuestMemory memory = *memory::GuestMemory::Create(layout);
-  EXPECT_EQ(*PlaceInitrd(memory, 0x1000, GuestAddr(kMib), UINT64_MAX), GuestAddr(2 * kMib - 0x1000));
+  EXPECT_EQ(*PlaceInitrd(memory, 0x1000, GuestAddr(kMib), UINT64_MAX),
+            GuestAddr(2 * kMib - 0x1000));
 }
 
 TEST(InitrdTest, FillsExactlyAndNoMore) {

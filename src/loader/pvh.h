@@ -1,4 +1,5 @@
-// The PVH boot protocol: the start info that %ebx points to at the 32-bit entry, in the layout of Xen's public ABI.
+// The PVH boot protocol: the start info that %ebx points to at the 32-bit entry, in the layout of
+// Xen's public ABI.
 #pragma once
 
 #include <cstdint>
@@ -50,8 +51,8 @@ struct PvhInput {
   std::span<const MemoryMapEntry> memory_map;
 };
 
-// Writes start info, module list and memory map one behind the other from `at` on; returns what they take. The start info
-// is at `at`, which is below 4 GiB.
+// Writes start info, module list and memory map one behind the other from `at` on; returns what
+// they take. The start info is at `at`, which is below 4 GiB.
 Result<GuestRange> WritePvhStartInfo(const memory::GuestMemory& memory, memory::GuestAddr at,
                                      const PvhInput& input);
 

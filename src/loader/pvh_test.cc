@@ -15,9 +15,12 @@ TEST(PvhTest, WritesInfoModuleAndMap) {
       {.range = {GuestAddr(0), 0x9fc00}, .type = MemoryType::kRam},
       {.range = {GuestAddr(0xf0000), 0x10000}, .type = MemoryType::kReserved},
   };
-  const Result<GuestRange> range = WritePvhStartInfo(
-      memory, GuestAddr(0x6000),
-      {.cmdline = GuestAddr(0x20000), .initrd = GuestRange{GuestAddr(0x100000), 0x345}, .rsdp = GuestAddr(0xe0000), .memory_map = map});
+  const Result<GuestRange> range =
+      WritePvhStartInfo(memory, GuestAddr(0x6000),
+                        {.cmdline = GuestAddr(0x20000),
+                         .initrd = GuestRange{GuestAddr(0x100000), 0x345},
+                         .rsdp = GuestAddr(0xe0000),
+                         .memory_map = map});
   ASSERT_TRUE(range.has_value());
   EXPECT_EQ(range->size, 56U + 32 + 2 * 24);
   const auto info = *memory.Read<PvhStartInfo>(GuestAddr(0x6000));

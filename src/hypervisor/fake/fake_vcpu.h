@@ -15,8 +15,8 @@ class FakeVcpu : public ArchVcpu {
  public:
   explicit FakeVcpu(VcpuId id) : id_(id) {}
 
-  // Run() returns these in order, and blocks for the next or a Kick() when there is none. A span in `exit` points to
-  // memory of the test that outlives the Run() after it.
+  // Run() returns these in order, and blocks for the next or a Kick() when there is none. A span in
+  // `exit` points to memory of the test that outlives the Run() after it.
   void Push(VcpuExit exit);
 
   std::vector<uint8_t> TakeInterrupts();

@@ -1,5 +1,5 @@
-// A Vm without a hypervisor, for tests of everything above: records what it is told and lets the test play the guest
-// (ring I/O events, take interrupts). Thread-safe.
+// A Vm without a hypervisor, for tests of everything above: records what it is told and lets the
+// test play the guest (ring I/O events, take interrupts). Thread-safe.
 //
 //   FakeVm vm;
 //   …AddIoEvent({.address = 0xd0001000, .length = 2}, kick);
@@ -22,13 +22,14 @@ class FakeVm : public ArchVm {
  public:
   // --- the guest's side ---
 
-  // Signals each I/O event that such a write rings; returns how many (0: it would leave to user space). `length` 0 stands
-  // for the right one.
+  // Signals each I/O event that such a write rings; returns how many (0: it would leave to user
+  // space). `length` 0 stands for the right one.
   size_t WriteIo(uint64_t address, uint64_t value, uint32_t length = 0,
                  AddressSpace space = AddressSpace::kMmio);
   // How often the irqfds of `gsi` were signalled since the last call.
   uint64_t TakeIrq(Gsi gsi);
-  // The guest's end of interrupt for a level line: signals the resample events of `gsi`; returns how many.
+  // The guest's end of interrupt for a level line: signals the resample events of `gsi`; returns
+  // how many.
   size_t EndOfInterrupt(Gsi gsi);
 
   // --- what was recorded ---

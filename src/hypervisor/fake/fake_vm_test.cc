@@ -53,8 +53,10 @@ TEST(FakeVmTest, TakesInterruptsAndResamples) {
 
 TEST(FakeVmTest, KeepsMemoryAndItsLog) {
   FakeVm vm;
-  const MemoryMapping mapping{
-      .guest = memory::GuestAddr(0x10000), .size = 0x100000, .host_address = 0x7000, .log_dirty = true};
+  const MemoryMapping mapping{.guest = memory::GuestAddr(0x10000),
+                              .size = 0x100000,
+                              .host_address = 0x7000,
+                              .log_dirty = true};
   const MemorySlot slot = *vm.AddMemory(mapping);
   EXPECT_FALSE(vm.AddMemory(mapping).has_value());
   vm.MarkDirty(slot, 65);

@@ -52,8 +52,8 @@ class HeaderAndArray {
   explicit HeaderAndArray(size_t count)
       : storage_(sizeof(Header) + count * sizeof(Entry)), count_(count) {}
 
-  // SAFETY: the storage comes from operator new, aligned for every scalar, and holds the header and count_ entries of
-  // trivial kernel types.
+  // SAFETY: the storage comes from operator new, aligned for every scalar, and holds the header and
+  // count_ entries of trivial kernel types.
   Header* header() { return reinterpret_cast<Header*>(storage_.data()); }
   std::span<Entry> entries() {
     return {reinterpret_cast<Entry*>(storage_.data() + sizeof(Header)), count_};

@@ -19,20 +19,32 @@ struct Capability {
   const char* name;
 };
 
-#define CAPABILITY(name) Capability{name, #name}
+#define CAPABILITY(name) \
+  Capability {           \
+    name, #name          \
+  }
 // Everything without which VMs of ours do not run; all are in Linux 5.4 and later.
 constexpr std::array kRequired = {
-    CAPABILITY(KVM_CAP_USER_MEMORY),   CAPABILITY(KVM_CAP_DESTROY_MEMORY_REGION_WORKS),
-    CAPABILITY(KVM_CAP_READONLY_MEM),  CAPABILITY(KVM_CAP_IOEVENTFD),
-    CAPABILITY(KVM_CAP_IRQFD),         CAPABILITY(KVM_CAP_IRQFD_RESAMPLE),
-    CAPABILITY(KVM_CAP_SIGNAL_MSI),    CAPABILITY(KVM_CAP_IRQ_ROUTING),
-    CAPABILITY(KVM_CAP_IMMEDIATE_EXIT), CAPABILITY(KVM_CAP_MP_STATE),
+    CAPABILITY(KVM_CAP_USER_MEMORY),
+    CAPABILITY(KVM_CAP_DESTROY_MEMORY_REGION_WORKS),
+    CAPABILITY(KVM_CAP_READONLY_MEM),
+    CAPABILITY(KVM_CAP_IOEVENTFD),
+    CAPABILITY(KVM_CAP_IRQFD),
+    CAPABILITY(KVM_CAP_IRQFD_RESAMPLE),
+    CAPABILITY(KVM_CAP_SIGNAL_MSI),
+    CAPABILITY(KVM_CAP_IRQ_ROUTING),
+    CAPABILITY(KVM_CAP_IMMEDIATE_EXIT),
+    CAPABILITY(KVM_CAP_MP_STATE),
     CAPABILITY(KVM_CAP_IOEVENTFD_ANY_LENGTH),
 #if defined(__x86_64__)
-    CAPABILITY(KVM_CAP_IRQCHIP),       CAPABILITY(KVM_CAP_PIT2),
-    CAPABILITY(KVM_CAP_EXT_CPUID),     CAPABILITY(KVM_CAP_SET_TSS_ADDR),
-    CAPABILITY(KVM_CAP_VCPU_EVENTS),   CAPABILITY(KVM_CAP_XCRS),
-    CAPABILITY(KVM_CAP_ADJUST_CLOCK),  CAPABILITY(KVM_CAP_GET_TSC_KHZ),
+    CAPABILITY(KVM_CAP_IRQCHIP),
+    CAPABILITY(KVM_CAP_PIT2),
+    CAPABILITY(KVM_CAP_EXT_CPUID),
+    CAPABILITY(KVM_CAP_SET_TSS_ADDR),
+    CAPABILITY(KVM_CAP_VCPU_EVENTS),
+    CAPABILITY(KVM_CAP_XCRS),
+    CAPABILITY(KVM_CAP_ADJUST_CLOCK),
+    CAPABILITY(KVM_CAP_GET_TSC_KHZ),
 #endif
 };
 #undef CAPABILITY
@@ -43,12 +55,13 @@ Error ExplainOpen(const std::string& path, const Error& error) {
     case ENOENT:
     case ENODEV:
     case ENXIO:
-      return MakeError(ErrorKind::kNotFound,
-                       "{} is missing: the KVM module is not loaded. Try `sudo modprobe kvm_intel` or "
-                       "`sudo modprobe kvm_amd`; if that fails, switch virtualization (VT-x, AMD-V) on "
-                       "in the firmware, or allow nested virtualization if this host is a VM. "
-                       "`crosvm doctor` tells more",
-                       path);
+      return MakeError(
+          ErrorKind::kNotFound,
+          "{} is missing: the KVM module is not loaded. Try `sudo modprobe kvm_intel` or "
+          "`sudo modprobe kvm_amd`; if that fails, switch virtualization (VT-x, AMD-V) on "
+          "in the firmware, or allow nested virtualization if this host is a VM. "
+          "`crosvm doctor` tells more",
+          path);
     case EACCES:
     case EPERM:
       return MakeError(ErrorKind::kPermissionDenied,
@@ -103,15 +116,16 @@ Result<std::unique_ptr<ArchVm>> Kvm::CreateVm() const {
   const int raw = TRY(kvm::Ioctl(fd_, KVM_REQUEST(KVM_CREATE_VM), 0));
   sys::UniqueFd vm(raw);
   sys::UniqueFd system = TRY(fd_.Dup());
-  std::unique_ptr<KvmVm> result = TRY(
-      KvmVm::Create(std::move(system), std::move(vm), static_cast<size_t>(page_size)));
+  std::unique_ptr<KvmVm> result =
+      TRY(KvmVm::Create(std::move(system), std::move(vm), static_cast<size_t>(page_size)));
   return std::unique_ptr<ArchVm>(std::move(result));
 }
 
 bool IsSoftwareKvm() {
-  struct stat unused {};
+  struct stat unused{};
   if (stat("/sys/module/kvm_pvm", &unused) != 0) return false;
-  // The flags line of the first CPU is near the start; a large host's file is longer than we want to read.
+  // The flags line of the first CPU is near the start; a large host's file is longer than we want
+  // to read.
   const Result<sys::UniqueFd> cpuinfo = sys::Open("/proc/cpuinfo", O_RDONLY);
   if (!cpuinfo) return false;
   std::string text(16384, '\0');
@@ -124,8 +138,10 @@ bool IsSoftwareKvm() {
 }
 
 std::string SoftwareKvmMessage() {
-  return "this host's KVM is the software one (kvm_pvm: the CPU shows neither VMX nor SVM), on which stock guest kernels "
-         "do not boot. Run on a host with virtualization hardware, or use tools/nested-kvm, which gives a real KVM "
+  return "this host's KVM is the software one (kvm_pvm: the CPU shows neither VMX nor SVM), on "
+         "which stock guest kernels "
+         "do not boot. Run on a host with virtualization hardware, or use tools/nested-kvm, which "
+         "gives a real KVM "
          "inside an emulated machine";
 }
 

@@ -1,4 +1,5 @@
-// The host's KVM: opens /dev/kvm, checks what it can do, makes VMs. Used by vm/ and `crosvm doctor` on the main thread.
+// The host's KVM: opens /dev/kvm, checks what it can do, makes VMs. Used by vm/ and `crosvm doctor`
+// on the main thread.
 #pragma once
 
 #include <memory>
@@ -29,8 +30,9 @@ class Kvm {
   sys::UniqueFd fd_;
 };
 
-// True when the host's KVM runs guests without virtualisation hardware (the kvm_pvm module on a CPU without VMX and SVM).
-// Such a KVM serves tests of the interface; stock guest kernels do not boot on it. The caller decides what to do.
+// True when the host's KVM runs guests without virtualisation hardware (the kvm_pvm module on a CPU
+// without VMX and SVM). Such a KVM serves tests of the interface; stock guest kernels do not boot
+// on it. The caller decides what to do.
 bool IsSoftwareKvm();
 // What to tell the user then.
 std::string SoftwareKvmMessage();

@@ -228,8 +228,9 @@ TEST_F(KvmTest, IrqFdsAndRoutes) {
   ASSERT_TRUE(vm_->SetTssAddress(0xfffbd000).has_value());
   ASSERT_TRUE(vm_->CreateIrqChip().has_value());
   ASSERT_TRUE(vm_->CreatePit(0).has_value());
-  IrqRouter router(*vm_, {{.gsi = Gsi(5), .target = IrqChipRoute{IrqChipId::kPicPrimary, 5}},
-                          {.gsi = Gsi(5), .target = IrqChipRoute{IrqChipId::kIoapic, 5}}},
+  IrqRouter router(*vm_,
+                   {{.gsi = Gsi(5), .target = IrqChipRoute{IrqChipId::kPicPrimary, 5}},
+                    {.gsi = Gsi(5), .target = IrqChipRoute{IrqChipId::kIoapic, 5}}},
                    Gsi(24));
   ASSERT_TRUE(router.Start().has_value());
   const Gsi msi = *router.AllocateMsi();
@@ -254,15 +255,15 @@ TEST_F(KvmTest, IrqFdsAndRoutes) {
 TEST_F(KvmTest, IrqFdReachesTheGuest) {
   ASSERT_TRUE(vm_->SetTssAddress(0xfffbd000).has_value());
   ASSERT_TRUE(vm_->CreateIrqChip().has_value());
-  // Real-mode vector 0x25 at 0x25 * 4 is set to 0x1100: mov al, 0x20; out 0x20, al (end of interrupt); out 0x80, al; hlt.
-  // Main: PIC at vector 0x20, all masked but 5; sti; jmp to itself.
-  LoadCode({0xb0, 0x11, 0xe6, 0x20,               // ICW1
-            0xb0, 0x20, 0xe6, 0x21,               // ICW2: vectors from 0x20
-            0xb0, 0x04, 0xe6, 0x21,               // ICW3
-            0xb0, 0x01, 0xe6, 0x21,               // ICW4
-            0xb0, 0xdf, 0xe6, 0x21,               // mask all but 5
-            0xe6, 0x81,                           // out 0x81: ready
-            0xfb, 0xeb, 0xfe});                   // sti; jmp $
+  // Real-mode vector 0x25 at 0x25 * 4 is set to 0x1100: mov al, 0x20; out 0x20, al (end of
+  // interrupt); out 0x80, al; hlt. Main: PIC at vector 0x20, all masked but 5; sti; jmp to itself.
+  LoadCode({0xb0, 0x11, 0xe6, 0x20,  // ICW1
+            0xb0, 0x20, 0xe6, 0x21,  // ICW2: vectors from 0x20
+            0xb0, 0x04, 0xe6, 0x21,  // ICW3
+            0xb0, 0x01, 0xe6, 0x21,  // ICW4
+            0xb0, 0xdf, 0xe6, 0x21,  // mask all but 5
+            0xe6, 0x81,              // out 0x81: ready
+            0xfb, 0xeb, 0xfe});      // sti; jmp $
   const uint8_t handler[] = {0xb0, 0x20, 0xe6, 0x20, 0xe6, 0x80, 0xf4};
   std::copy(std::begin(handler), std::end(handler), ram_.data() + 0x1100);
   const uint8_t vector[] = {0x00, 0x11, 0x00, 0x00};
@@ -344,12 +345,12 @@ template <typename T>
 std::string Text(const Result<T>& result) {
   return result ? "" : result.error().ToString();
 }
-#define EXPECT_ROUND_TRIP(name)                                            \
-  do {                                                                     \
-    const auto value = vcpu->Get##name();                                  \
-    ASSERT_TRUE(value.has_value()) << Text(value);                         \
-    const Status set = vcpu->Set##name(*value);                            \
-    EXPECT_TRUE(set.has_value()) << Text(set);                             \
+#define EXPECT_ROUND_TRIP(name)                    \
+  do {                                             \
+    const auto value = vcpu->Get##name();          \
+    ASSERT_TRUE(value.has_value()) << Text(value); \
+    const Status set = vcpu->Set##name(*value);    \
+    EXPECT_TRUE(set.has_value()) << Text(set);     \
   } while (false)
 
 TEST_F(KvmTest, StateRoundTrips) {
@@ -374,7 +375,7 @@ TEST_F(KvmTest, ExtendedStateRoundTrips) {
 TEST_F(KvmTest, MsrsRoundTripAndRefusedOnesAreNamed) {
   if (IsSoftwareKvm()) GTEST_SKIP() << "the software KVM keeps MSRs of its own";
   const auto vcpu = MakeVcpu();
-  const std::vector<kvm_msr_entry> msrs = {{.index = 0x174, .data = 0x10},   // SYSENTER_CS
+  const std::vector<kvm_msr_entry> msrs = {{.index = 0x174, .data = 0x10},     // SYSENTER_CS
                                            {.index = 0x175, .data = 0x1234}};  // SYSENTER_ESP
   const Status set = vcpu->SetMsrs(msrs);
   ASSERT_TRUE(set.has_value()) << Text(set);

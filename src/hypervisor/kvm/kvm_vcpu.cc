@@ -15,7 +15,8 @@ namespace crosvm::hypervisor {
 namespace {
 
 // Interrupting the system call is all that a kick wants.
-void OnKick(int) {}
+void OnKick(int) {
+}
 
 const char* SuberrorName(uint32_t suberror) {
   switch (suberror) {
@@ -48,7 +49,8 @@ Result<std::unique_ptr<KvmVcpu>> KvmVcpu::Create(sys::UniqueFd fd, VcpuId id, si
 }
 
 kvm_run* KvmVcpu::run() const {
-  // SAFETY: the mapping is page-aligned, at least sizeof(kvm_run) long (checked by KvmVm) and shared with the kernel only.
+  // SAFETY: the mapping is page-aligned, at least sizeof(kvm_run) long (checked by KvmVm) and
+  // shared with the kernel only.
   return reinterpret_cast<kvm_run*>(run_.data());
 }
 
@@ -58,7 +60,7 @@ void KvmVcpu::SetImmediateExit(bool on) const {
 }
 
 Status KvmVcpu::BindToThread() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = OnKick;
   // KVM_RUN comes back even so; whatever else this thread waits in goes on.
   action.sa_flags = SA_RESTART;
@@ -75,7 +77,8 @@ Status KvmVcpu::BindToThread() {
 }
 
 void KvmVcpu::Kick() {
-  // First the flag, then the signal: before its check of the flag the kernel sees the flag, after it the signal.
+  // First the flag, then the signal: before its check of the flag the kernel sees the flag, after
+  // it the signal.
   SetImmediateExit(true);
   // ORDERING: acquire, pairs with BindToThread().
   const pid_t thread = thread_.load(std::memory_order_acquire);

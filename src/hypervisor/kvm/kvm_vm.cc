@@ -60,7 +60,8 @@ Result<std::unique_ptr<KvmVm>> KvmVm::Create(sys::UniqueFd system, sys::UniqueFd
   std::unique_ptr<KvmVm> result(
       new KvmVm(std::move(system), std::move(vm), run_size, static_cast<uint32_t>(slots)));
 #if defined(__x86_64__)
-  // Otherwise an instruction that KVM cannot emulate in guest user space becomes a #UD there and nobody ever hears of it.
+  // Otherwise an instruction that KVM cannot emulate in guest user space becomes a #UD there and
+  // nobody ever hears of it.
   if (result->CheckCapability(KVM_CAP_EXIT_ON_EMULATION_FAILURE) > 0) {
     TRY(result->EnableCapability(KVM_REQUEST(KVM_CAP_EXIT_ON_EMULATION_FAILURE), 1));
   }

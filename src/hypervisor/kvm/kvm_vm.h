@@ -1,4 +1,5 @@
-// Vm on KVM. Made by Kvm::CreateVm(). Thread-safe: the kernel serialises, the slot table has a mutex.
+// Vm on KVM. Made by Kvm::CreateVm(). Thread-safe: the kernel serialises, the slot table has a
+// mutex.
 #pragma once
 
 #include <linux/kvm.h>
@@ -15,7 +16,8 @@ namespace crosvm::hypervisor {
 
 class KvmVm final : public ArchVm {
  public:
-  // `system` is a /dev/kvm descriptor, `vm` one of KVM_CREATE_VM, `run_size` the size of a vCPU's shared run page.
+  // `system` is a /dev/kvm descriptor, `vm` one of KVM_CREATE_VM, `run_size` the size of a vCPU's
+  // shared run page.
   static Result<std::unique_ptr<KvmVm>> Create(sys::UniqueFd system, sys::UniqueFd vm,
                                                size_t run_size);
 

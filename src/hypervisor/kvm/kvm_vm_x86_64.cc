@@ -6,7 +6,8 @@
 namespace crosvm::hypervisor {
 namespace {
 
-// Both lists grow with the kernel: asked for with more room until they fit. Today's are far smaller.
+// Both lists grow with the kernel: asked for with more room until they fit. Today's are far
+// smaller.
 constexpr size_t kMaxCpuidEntries = 4096;
 
 }  // namespace
@@ -36,9 +37,8 @@ Status KvmVm::EnableSplitIrqChip(uint32_t ioapic_pins) {
 }
 
 Status KvmVm::EnableX2ApicIds() {
-  return EnableCapability(
-      KVM_REQUEST(KVM_CAP_X2APIC_API),
-      KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+  return EnableCapability(KVM_REQUEST(KVM_CAP_X2APIC_API),
+                          KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
 }
 
 Status KvmVm::DisableExits(uint32_t mask) {
@@ -69,8 +69,7 @@ Result<std::vector<kvm_cpuid_entry2>> KvmVm::GetSupportedCpuid() const {
 Result<std::vector<uint32_t>> KvmVm::GetMsrIndexList() const {
   // With no room the kernel answers E2BIG and the number.
   kvm_msr_list probe{};
-  const Result<int> probed =
-      kvm::IoctlPtr(system_, KVM_REQUEST(KVM_GET_MSR_INDEX_LIST), &probe);
+  const Result<int> probed = kvm::IoctlPtr(system_, KVM_REQUEST(KVM_GET_MSR_INDEX_LIST), &probe);
   if (!probed && probed.error().sys_errno() != E2BIG) {
     return std::unexpected(probed.error().Clone());
   }
