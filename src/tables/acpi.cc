@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "base/checked_math.h"
 
 namespace crosvm::tables {
 namespace {
@@ -107,10 +106,6 @@ class Image {
     bytes_.resize(aligned);
     bytes_.insert(bytes_.end(), table.begin(), table.end());
     return base_ + aligned;
-  }
-  void Overwrite(size_t offset, std::span<const uint8_t> table) {
-    CHECK(RangeFits(offset, table.size(), bytes_.size()));
-    std::ranges::copy(table, bytes_.begin() + static_cast<ptrdiff_t>(offset));
   }
   size_t size() const { return bytes_.size(); }
   Bytes Take() && { return std::move(bytes_); }
@@ -240,7 +235,6 @@ Result<AcpiImage> BuildAcpi(const AcpiConfig& config, std::span<const AcpiTable>
                             uint64_t base, uint64_t limit) {
   Image image(base);
   std::vector<uint64_t> listed;
-  image.Add(BuildRsdp(0));
   const uint64_t facs = image.Add(BuildFacs());
 
   const AcpiTable* const user_dsdt = Find(user_tables, "DSDT");
@@ -265,14 +259,13 @@ Result<AcpiImage> BuildAcpi(const AcpiConfig& config, std::span<const AcpiTable>
     if (image.size() > limit) break;
   }
   const uint64_t xsdt = image.Add(BuildXsdt(listed));
-  image.Overwrite(0, BuildRsdp(xsdt));
   if (image.size() > limit) {
     return Fail(ErrorKind::kInvalidArgument,
                 "the ACPI tables need more than the {} bytes there is room for; pass fewer or smaller "
                 "--acpi-table files",
                 limit);
   }
-  return AcpiImage{.base = base, .bytes = std::move(image).Take()};
+  return AcpiImage{.base = base, .xsdt = xsdt, .bytes = std::move(image).Take()};
 }
 
 }  // namespace crosvm::tables

@@ -90,14 +90,14 @@ struct AcpiTable {
 // RSDP, XSDT, RSDT and FACS are refused: those are always ours. At most 1 MiB. Errors: kInvalidArgument.
 Result<AcpiTable> ParseAcpiTable(Bytes file);
 
-// The image to be copied to guest-physical `base`, which is also the RSDP's address.
+// All tables but the RSDP, to be copied to guest-physical `base`. The guest gets there through BuildRsdp(xsdt).
 struct AcpiImage {
   uint64_t base = 0;
+  uint64_t xsdt = 0;  // address
   Bytes bytes;
 };
 
-// Builds everything as one image that starts at `base` (16-byte aligned) and is at most `limit` bytes long. Tables of the
-// user: FACP is the template of the FADT (addresses of FACS and DSDT are ours), DSDT replaces ours, of an APIC only the
+// Builds the tables for `base` (64-byte aligned), at most `limit` bytes. Tables of the user: FACP is the template of the FADT (addresses of FACS and DSDT are ours), DSDT replaces ours, of an APIC only the
 // interrupt source overrides are taken, every other one is listed in the XSDT as it is. Errors: kInvalidArgument when
 // the tables do not fit.
 Result<AcpiImage> BuildAcpi(const AcpiConfig& config, std::span<const AcpiTable> user_tables,

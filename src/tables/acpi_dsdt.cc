@@ -81,8 +81,7 @@ Term OperatingSystemCapabilities(bool native_hotplug) {
       "_OSC", 4, aml::Serialized::kYes,
       {aml::CreateField(4, aml::Arg(3), Integer(0), "CDW1"),
        aml::If(aml::Equal(aml::Arg(0), aml::Uuid("33DB4D5B-1FF7-401C-9657-7441C03DD766")),
-               {aml::CreateField(4, aml::Arg(3), Integer(4), "CDW2"),
-                aml::CreateField(4, aml::Arg(3), Integer(8), "CDW3"),
+               {aml::CreateField(4, aml::Arg(3), Integer(8), "CDW3"),
                 aml::Binary(aml::BinaryOp::kAnd, control, Integer(granted), aml::Local(0)),
                 aml::If(aml::LogicalNot(aml::Equal(aml::Arg(1), Integer(1))),
                         {add_status(wrong_revision)}),
@@ -110,6 +109,8 @@ Term Motherboard(const AcpiPciHost& pci) {
 }
 
 Term Serials(const AcpiConfig& config) {
+  // The first and third port have one interrupt, as have the second and fourth; without sharing a guest could not open
+  // both of a pair.
   constexpr uint8_t kUartPorts = 8;
   std::vector<Term> devices;
   for (size_t i = 0; i < config.serials.size(); ++i) {
@@ -120,7 +121,7 @@ Term Serials(const AcpiConfig& config) {
         Device({name, sizeof(name)},
                {Name("_HID", EisaId("PNP0501")), Name("_UID", Integer(i + 1)),
                 Name("_CRS", ResourceTemplate({aml::IoPorts(serial.port, kUartPorts),
-                                               aml::LegacyIrq(serial.irq)}))}));
+                                               aml::LegacyIrq(serial.irq, aml::Shared::kYes)}))}));
   }
   return Sequence(devices);
 }

@@ -92,14 +92,14 @@ TEST_F(Iasl, ExtraTermsOfDevicesCompile) {
                                                 aml::LevelInterrupt(5)})),
        aml::OperationRegion("REGS", aml::RegionSpace::kSystemMemory, aml::Integer(0xd000'0000),
                             aml::Integer(0x1000)),
-       aml::Field("REGS", aml::FieldAccess::kDword, units), aml::Mutex("LOCK"),
+       aml::Field("REGS", aml::FieldAccess::kDword, units), aml::Mutex("MUTX"),
        aml::Method("POLL", 1, aml::Serialized::kYes,
-                   {aml::Acquire("LOCK", 0xffff), aml::Store(aml::Integer(0), aml::Local(0)),
+                   {aml::Acquire("MUTX", 0xffff), aml::Store(aml::Integer(0), aml::Local(0)),
                     aml::While(aml::Less(aml::Local(0), aml::Arg(0)),
                                {aml::Binary(aml::BinaryOp::kAdd, aml::Local(0), aml::Integer(1),
                                             aml::Local(0)),
                                 aml::Notify("GFBY", aml::Integer(0x80))}),
-                    aml::Release("LOCK"), aml::Return(aml::Path("STAT"))}),
+                    aml::Release("MUTX"), aml::Return(aml::Path("STAT"))}),
        aml::Method("TWIC", 0, aml::Serialized::kYes,
                    {aml::Return(aml::Call("POLL", {aml::Integer(2)}))})});
   const std::string text = Disassemble("dsdt", BuildDsdt(config));

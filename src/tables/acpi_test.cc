@@ -27,11 +27,13 @@ std::map<std::string, Bytes> Walk(const AcpiImage& image) {
                  image.bytes.begin() + static_cast<ptrdiff_t>(offset + length));
   };
   std::map<std::string, Bytes> out;
-  EXPECT_EQ(std::string(image.bytes.begin(), image.bytes.begin() + 8), "RSD PTR ");
-  EXPECT_EQ(ByteSum(std::span(image.bytes).first(20)), 0);
-  EXPECT_EQ(ByteSum(std::span(image.bytes).first(36)), 0);
-  EXPECT_EQ(image.bytes[15], 2);
-  const Bytes xsdt = table_at(LoadU64(image.bytes, 24));
+  const Bytes rsdp = BuildRsdp(image.xsdt);
+  EXPECT_EQ(std::string(rsdp.begin(), rsdp.begin() + 8), "RSD PTR ");
+  EXPECT_EQ(rsdp.size(), 36U);
+  EXPECT_EQ(ByteSum(std::span(rsdp).first(20)), 0);
+  EXPECT_EQ(ByteSum(rsdp), 0);
+  EXPECT_EQ(rsdp[15], 2);
+  const Bytes xsdt = table_at(LoadU64(rsdp, 24));
   EXPECT_EQ(Signature(xsdt), "XSDT");
   EXPECT_EQ(ByteSum(xsdt), 0);
   for (size_t at = kAcpiHeaderSize; at < xsdt.size(); at += 8) {

@@ -35,10 +35,15 @@ Term IoPorts(uint16_t base, uint8_t count) {
   return Done(std::move(out));
 }
 
-Term LegacyIrq(uint8_t irq) {
+Term LegacyIrq(uint8_t irq, Shared shared) {
   CHECK(irq < 16);
   ByteWriter out;
-  out.U8(0x22).U16(static_cast<uint16_t>(1U << irq));
+  const uint16_t mask = static_cast<uint16_t>(1U << irq);
+  if (shared == Shared::kNo) {
+    out.U8(0x22).U16(mask);
+  } else {
+    out.U8(0x23).U16(mask).U8(0x11);  // edge (bit 0), shared (bit 4)
+  }
   return Done(std::move(out));
 }
 

@@ -17,8 +17,9 @@ Term ResourceTemplate(std::initializer_list<Term> descriptors);
 
 // `count` ports from `base`, decoded with 16 bits.
 Term IoPorts(uint16_t base, uint8_t count);
-// An edge-triggered, active-high, exclusive ISA interrupt, 0 to 15.
-Term LegacyIrq(uint8_t irq);
+// An edge-triggered, active-high ISA interrupt, 0 to 15.
+enum class Shared : bool { kNo, kYes };
+Term LegacyIrq(uint8_t irq, Shared shared = Shared::kNo);
 // A level-triggered, active-high, shared interrupt of any GSI.
 Term LevelInterrupt(uint32_t gsi);
 Term FixedMemory32(uint32_t base, uint32_t length, bool writable = true);

@@ -92,7 +92,7 @@ TEST(AmlResource, WindowsSayFirstLastAndLength) {
   EXPECT_EQ(BusNumbers(0, 64), (Term{0x88, 13, 0, 2, 0x0c, 0, 0, 0, 0, 0, 63, 0, 0, 0, 64, 0}));
   EXPECT_EQ(MemoryWindow32(0xd000'0000, 0x2800'0000),
             (Term{0x87, 23, 0, 0, 0x0c, 1, 0, 0, 0, 0, 0,    0,    0,    0xd0, 0xff, 0xff, 0xff,
-                  0xf7, 0,  0, 0, 0,    0, 0, 0, 0, 0x28}));
+                  0xf7, 0,  0, 0, 0,    0, 0, 0, 0x28}));
   const Term window = MemoryWindow64(uint64_t{1} << 32, uint64_t{1} << 32, Prefetchable::kYes);
   ASSERT_EQ(window.size(), 46U);
   EXPECT_EQ(window[5], 0x07);
