@@ -15,6 +15,8 @@ struct DeviceStart {
   std::string module;      // DeviceModule::name
   std::string label;       // "block[0]", for log lines and reports
   std::string log_filter;  // LogFilterSpec() of the VMM
+  uint32_t namespaces = 0;  // jail::Layers that the process was spawned into
+  bool best_effort_jail = false;
   std::vector<uint8_t> start;
   codec::FdSlot vhost_user;
   codec::FdSlot control;
@@ -23,6 +25,8 @@ struct DeviceStart {
   static constexpr auto Describe() {
     return Fields(Field("module", &DeviceStart::module), Field("label", &DeviceStart::label),
                   Field("log_filter", &DeviceStart::log_filter),
+                  Field("namespaces", &DeviceStart::namespaces),
+                  Field("best_effort_jail", &DeviceStart::best_effort_jail),
                   Field("start", &DeviceStart::start),
                   Field("vhost_user", &DeviceStart::vhost_user),
                   Field("control", &DeviceStart::control),
@@ -32,9 +36,12 @@ struct DeviceStart {
 
 // Sent when the device is made and confined, before it is given guest memory.
 struct DeviceReady {
-  std::string error;  // empty: ready
+  std::string error;    // empty: ready
+  uint32_t layers = 0;  // jail::Layers in force
 
-  static constexpr auto Describe() { return Fields(Field("error", &DeviceReady::error)); }
+  static constexpr auto Describe() {
+    return Fields(Field("error", &DeviceReady::error), Field("layers", &DeviceReady::layers));
+  }
 };
 
 }  // namespace crosvm::device_host

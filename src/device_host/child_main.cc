@@ -1,0 +1,84 @@
+// main() of a device process, in its jail from the first line.
+#include <string>
+
+#include "base/log.h"
+#include "codec/channel.h"
+#include "device_host/device_host.h"
+#include "device_host/serve.h"
+#include "device_host/start_message.h"
+#include "jail/confine.h"
+
+namespace crosvm::device_host {
+namespace {
+
+constexpr int kStartFd = 3;
+
+using StartChannel = codec::Channel<DeviceReady, DeviceStart>;
+
+struct RunningDevice {
+  std::unique_ptr<event::EventLoop> loop;
+  std::unique_ptr<DeviceServer> server;
+  jail::Layers layers;
+};
+
+// The order matters: nothing of the device's own runs before the namespaces' roots and rights are gone, and io_uring and
+// threads are set up before the system call filter.
+Result<RunningDevice> StartDevice(const DeviceStart& start, codec::FdTable& fds) {
+  const devices::DeviceModule* const module = devices::FindModule(start.module);
+  if (module == nullptr) return Fail(ErrorKind::kNotFound, "no device is called {}", start.module);
+  devices::PreparedDevice prepared;
+  prepared.start = start.start;
+  for (const codec::FdSlot slot : start.resources) prepared.fds.Put(TRY(fds.Take(slot)));
+  sys::UnixSocket vhost_user(TRY(fds.Take(start.vhost_user)));
+  sys::UnixSocket control(TRY(fds.Take(start.control)));
+
+  RunningDevice running;
+  running.layers = TRY_CONTEXT(
+      jail::Confine({.namespaces = jail::Layers(start.namespaces),
+                     .best_effort = start.best_effort_jail}),
+      "confining the device");
+  running.loop = TRY(event::EventLoop::Create());
+  std::unique_ptr<virtio::Device> device =
+      TRY(module->create(std::move(prepared), {.loop = *running.loop}));
+  running.server = TRY(DeviceServer::Create(*running.loop, std::move(device),
+                                            std::move(vhost_user), std::move(control)));
+  return running;
+}
+
+int Run(RunningDevice running) {
+  Status ran = running.loop->Run();
+  if (ran.has_value() && !running.server->status().has_value()) {
+    ran = std::unexpected(running.server->status().error().Clone());
+  }
+  if (ran.has_value()) return 0;
+  LOG_ERROR("{}", ran.error().ToString());
+  return 1;
+}
+
+}  // namespace
+
+int ChildMain(int, char**) {
+  StartChannel channel{sys::UnixSocket(sys::UniqueFd(kStartFd))};
+  Result<codec::Incoming<DeviceStart>> start = channel.Receive();
+  if (!start.has_value()) {
+    LOG_ERROR("a device process takes its start message on descriptor {}: {}", kStartFd,
+              start.error().ToString());
+    return 1;
+  }
+  SetLogLabel(start->message.label);
+  const Status filter = SetLogFilter(start->message.log_filter);
+  if (!filter.has_value()) LOG_WARN("{}", filter.error().ToString());
+
+  Result<RunningDevice> running = StartDevice(start->message, start->fds);
+  DeviceReady ready;
+  if (running.has_value()) {
+    ready.layers = running->layers.bits();
+  } else {
+    ready.error = running.error().ToString();
+  }
+  const Status sent = channel.Send(ready);
+  if (!sent.has_value() || !running.has_value()) return 1;
+  return Run(std::move(*running));
+}
+
+}  // namespace crosvm::device_host

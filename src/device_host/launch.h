@@ -1,0 +1,50 @@
+// Places a device's backend: in a jailed process of its own, or in a thread of the VMM (--disable-sandbox).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "base/result.h"
+#include "codec/channel.h"
+#include "devices/module/control.h"
+#include "devices/module/module.h"
+#include "jail/layers.h"
+#include "sys/process.h"
+#include "sys/socket.h"
+
+namespace crosvm::device_host {
+
+enum class Placement : uint8_t { kJailed, kThread };
+
+struct LaunchOptions {
+  std::string label;  // "block[0]"
+  Placement placement = Placement::kJailed;
+  bool best_effort_jail = false;
+};
+
+// The VMM's end of a device's control channel.
+using ControlChannel = codec::Channel<devices::ControlRequest, devices::ControlReply>;
+
+class DeviceThread;
+
+// A running device. Destroying it ends the device: sockets closed, a process killed and reaped, a thread joined.
+struct HostedDevice {
+  HostedDevice();
+  HostedDevice(HostedDevice&&) noexcept;
+  HostedDevice& operator=(HostedDevice&&) noexcept;
+  ~HostedDevice();
+
+  sys::UnixSocket vhost_user;  // for the frontend
+  ControlChannel control;
+  sys::PidFd process;  // invalid for a thread
+  jail::Layers layers;
+  std::unique_ptr<DeviceThread> thread;
+};
+
+// Returns once the device says that it is ready (or why it is not). `prepared` is kept by the caller for a restart; its
+// descriptors are duplicated.
+Result<HostedDevice> Launch(const devices::DeviceModule& module,
+                            const devices::PreparedDevice& prepared, const LaunchOptions& options);
+
+}  // namespace crosvm::device_host

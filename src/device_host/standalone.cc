@@ -1,0 +1,67 @@
+// `crosvm device NAME`: a device for a foreign vhost-user front-end.
+#include <signal.h>
+
+#include "base/log.h"
+#include "device_host/device_host.h"
+#include "device_host/serve.h"
+
+namespace crosvm::device_host {
+namespace {
+
+// Serves one front-end after another, with the same device, until SIGTERM or SIGINT.
+class Standalone {
+ public:
+  static Result<int> Run(const devices::DeviceModule& module, const std::string& socket_path,
+                         std::string_view option) {
+    const sys::SignalFd signals = TRY(sys::SignalFd::Create({SIGTERM, SIGINT}));
+    const std::unique_ptr<event::EventLoop> loop = TRY(event::EventLoop::Create());
+    devices::PreparedDevice prepared = TRY(module.prepare(option));
+    std::unique_ptr<virtio::Device> device =
+        TRY(module.create(std::move(prepared), {.loop = *loop}));
+    const sys::UnixListener listener =
+        TRY(sys::UnixListener::Bind(socket_path, sys::SocketType::kStream));
+    LOG_INFO("{} waits for a front-end at {}", module.name, socket_path);
+
+    bool ended = false;
+    const event::Watch on_signal =
+        TRY(loop->AddWatch(signals.fd(), event::Interest::kRead, [&](event::Ready) {
+          ended = true;
+          loop->Stop();
+        }));
+    while (!ended) {
+      sys::UnixSocket connection;
+      {
+        const event::Watch on_connect =
+            TRY(loop->AddWatch(listener.fd(), event::Interest::kRead, [&](event::Ready) {
+              Result<sys::UnixSocket> accepted = listener.Accept();
+              if (!accepted.has_value()) return;
+              connection = std::move(*accepted);
+              loop->Stop();
+            }));
+        TRY(loop->Run());
+      }
+      if (!connection.valid()) continue;
+      std::unique_ptr<DeviceServer> server = TRY(
+          DeviceServer::Create(*loop, std::move(device), std::move(connection), sys::UnixSocket()));
+      TRY(loop->Run());
+      if (!server->status().has_value()) {
+        LOG_WARN("the front-end left: {}", server->status().error().ToString());
+      }
+      device = std::move(*server).TakeDevice();
+    }
+    return 0;
+  }
+};
+
+}  // namespace
+
+Result<int> RunStandalone(std::string_view name, const std::string& socket_path,
+                          std::string_view option) {
+  const devices::DeviceModule* const module = devices::FindModule(name);
+  if (module == nullptr) {
+    return Fail(ErrorKind::kNotFound, "no device is called '{}'; `crosvm device` lists them", name);
+  }
+  return Standalone::Run(*module, socket_path, option);
+}
+
+}  // namespace crosvm::device_host

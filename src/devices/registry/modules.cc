@@ -1,0 +1,25 @@
+// The one list of device modules.
+#include <algorithm>
+#include <array>
+
+#include "devices/block/block_module.h"
+#include "devices/console/console_module.h"
+#include "devices/module/module.h"
+#include "devices/rng/rng_module.h"
+
+namespace crosvm::devices {
+
+std::span<const DeviceModule* const> AllModules() {
+  static constexpr std::array<const DeviceModule*, 3> kModules = {
+      &block::kBlockModule, &console::kConsoleModule, &rng::kRngModule};
+  return kModules;
+}
+
+const DeviceModule* FindModule(std::string_view name) {
+  const std::span<const DeviceModule* const> modules = AllModules();
+  const auto found = std::find_if(modules.begin(), modules.end(),
+                                  [&](const DeviceModule* module) { return module->name == name; });
+  return found == modules.end() ? nullptr : *found;
+}
+
+}  // namespace crosvm::devices

@@ -1,0 +1,263 @@
+#include "vm/device_set.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "sys/file.h"
+
+namespace crosvm::vm {
+namespace {
+
+constexpr std::chrono::seconds kHeartbeatInterval{2};
+// A device that has not answered for this long hangs. Generous: hosts are loaded, and emulated ones slow.
+constexpr std::chrono::seconds kHeartbeatTimeout{10};
+// This many deaths within the window end the restarts.
+constexpr size_t kMaxDeaths = 3;
+constexpr std::chrono::seconds kDeathWindow{60};
+
+enum class State : uint8_t { kRunning, kRestarting, kFailed };
+
+constexpr std::string_view StateName(State state) {
+  switch (state) {
+    case State::kRunning:
+      return "running";
+    case State::kRestarting:
+      return "restarting";
+    case State::kFailed:
+      return "failed";
+  }
+  return "?";
+}
+
+}  // namespace
+
+struct DeviceSet::Managed {
+  std::string label;
+  std::string kind;
+  const devices::DeviceModule* module = nullptr;  // null: foreign
+  devices::PreparedDevice prepared;               // kept for restarts
+  device_host::HostedDevice hosted;
+  std::shared_ptr<vhost_user::Frontend> frontend;
+  std::shared_ptr<virtio::PciTransport> transport;
+  State state = State::kRunning;
+  uint32_t restarts = 0;
+  std::deque<event::Clock::time_point> deaths;
+  event::Watch process_watch;
+  event::Watch control_watch;
+  event::Clock::time_point last_answer;
+  bool ping_pending = false;
+};
+
+DeviceSet::DeviceSet(const DeviceContext& context, const DevicePolicy& policy,
+                     std::function<void(const control::Event&)> publish,
+                     std::function<void(std::string)> give_up)
+    : context_(context),
+      policy_(policy),
+      publish_(std::move(publish)),
+      give_up_(std::move(give_up)),
+      self_(std::make_shared<DeviceSet*>(this)) {
+  const Status added = slots_.AddBus(0, 1);
+  CHECK(added.has_value());
+  OnHeartbeat();
+}
+
+DeviceSet::~DeviceSet() {
+  self_.reset();
+  for (const auto& [address, function] : context_.root.functions()) {
+    for (const std::unique_ptr<Managed>& device : devices_) {
+      if (function == device->transport) {
+        const auto removed = context_.root.Remove(address);
+        if (!removed.has_value()) LOG_DEBUG("{}", removed.error().ToString());
+      }
+    }
+  }
+}
+
+Status DeviceSet::Add(const devices::DeviceModule& module, std::string_view option) {
+  auto device = std::make_unique<Managed>();
+  device->module = &module;
+  device->kind = module.name;
+  const auto same_kind = [&](const auto& other) { return other->kind == module.name; };
+  device->label = fmt::format("{}[{}]", module.name,
+                              std::count_if(devices_.begin(), devices_.end(), same_kind));
+  device->prepared = TRY_CONTEXT(module.prepare(option), "{}", device->label);
+  device->hosted = TRY_CONTEXT(
+      device_host::Launch(module, device->prepared,
+                          {.label = device->label, .placement = policy_.placement}),
+      "starting {}", device->label);
+  TRY_CONTEXT(Plug(*device, std::move(device->hosted.vhost_user)), "starting {}", device->label);
+  TRY(WatchProcess(*device));
+  devices_.push_back(std::move(device));
+  return {};
+}
+
+Status DeviceSet::AddForeign(std::string_view kind, const std::string& socket_path) {
+  auto device = std::make_unique<Managed>();
+  device->kind = fmt::format("vhost-user-{}", kind);
+  device->label = fmt::format("{} at {}", device->kind, socket_path);
+  sys::UnixSocket socket =
+      TRY(sys::UnixSocket::Connect(socket_path, sys::SocketType::kStream));
+  TRY_CONTEXT(Plug(*device, std::move(socket)), "{}", device->label);
+  devices_.push_back(std::move(device));
+  return {};
+}
+
+Status DeviceSet::Plug(Managed& device, sys::UnixSocket socket) {
+  device.frontend = TRY(vhost_user::Frontend::Create(context_.loop, std::move(socket),
+                                                     {.name = device.label}));
+  const resources::PciSlot slot = TRY(slots_.Allocate(0, device.label));
+  const pci::InterruptContext interrupts{context_.vm, context_.interrupts.router(), context_.loop};
+  device.transport = TRY(virtio::PciTransport::Create(
+      interrupts,
+      {.backend = device.frontend,
+       .memory = context_.memory,
+       .intx = context_.interrupts.Intx(slot.device, 0),
+       .intx_irq = static_cast<uint8_t>(x86_64::IntxGsi(slot.device, 0)),
+       // Comes on any thread, maybe with the transport's lock held.
+       .failed = [weak = std::weak_ptr(self_), raw = &device, &loop = context_.loop](Error error) {
+         loop.Post([weak, raw, why = error.ToString()] {
+           if (const auto self = weak.lock()) (*self)->OnFailed(*raw, why);
+         });
+       }}));
+  TRY(pci::AssignBars(*device.transport, &context_.low_mmio, &context_.high_mmio, nullptr,
+                      slot.ToString()));
+  return context_.root.Add(*pci::Address::Make(slot.bus, slot.device, slot.function),
+                           device.transport);
+}
+
+Status DeviceSet::WatchProcess(Managed& device) {
+  device.last_answer = context_.loop.Now();
+  device.ping_pending = false;
+  TRY(sys::SetNonBlocking(device.hosted.control.fd(), true));
+  device.control_watch =
+      TRY(context_.loop.AddWatch(device.hosted.control.fd(), event::Interest::kRead,
+                                 [this, &device](event::Ready) { OnControlReadable(device); }));
+  if (!device.hosted.process.valid()) return {};
+  device.process_watch = TRY(context_.loop.AddWatch(
+      device.hosted.process.fd(), event::Interest::kRead, [this, &device](event::Ready) {
+        const Result<std::optional<sys::ExitStatus>> status = device.hosted.process.TryWait();
+        const std::string how = status.has_value() && status->has_value()
+                                    ? (*status)->ToString()
+                                    : std::string("unknown end");
+        OnFailed(device, fmt::format("the process (pid {}) ended: {}", device.hosted.process.pid(), how));
+      }));
+  return {};
+}
+
+void DeviceSet::OnControlReadable(Managed& device) {
+  const auto reply = device.hosted.control.Receive();
+  if (!reply.has_value()) {
+    if (reply.error().kind() == ErrorKind::kBusy) return;
+    // The end of the process is reported by its pidfd, with the reason.
+    device.control_watch.Reset();
+    return;
+  }
+  device.last_answer = context_.loop.Now();
+  device.ping_pending = false;
+  if (!reply->message.error.empty()) {
+    LOG_WARN("{}: {}", device.label, reply->message.error);
+  }
+}
+
+void DeviceSet::OnHeartbeat() {
+  const event::Clock::time_point now = context_.loop.Now();
+  for (const std::unique_ptr<Managed>& device : devices_) {
+    if (device->module == nullptr || device->state != State::kRunning) continue;
+    if (device->ping_pending && now - device->last_answer > kHeartbeatTimeout) {
+      OnFailed(*device, "it does not answer (hung or stopped)");
+      continue;
+    }
+    if (device->ping_pending) continue;
+    if (device->hosted.control.Send(devices::Ping{}).has_value()) {
+      device->ping_pending = true;
+      device->last_answer = now;
+    }
+  }
+  heartbeat_ = context_.loop.AddTimer(kHeartbeatInterval, [this] { OnHeartbeat(); });
+}
+
+void DeviceSet::OnFailed(Managed& device, std::string why) {
+  // One death is noticed in several ways; the first counts.
+  if (device.state != State::kRunning) return;
+  device.state = State::kRestarting;
+  LOG_ERROR("device {} failed: {}", device.label, why);
+  publish_({.kind = "device-died", .device = device.label, .text = why});
+
+  const event::Clock::time_point now = context_.loop.Now();
+  device.deaths.push_back(now);
+  while (now - device.deaths.front() > kDeathWindow) device.deaths.pop_front();
+  if (policy_.on_crash == config::OnDeviceCrash::kStop) {
+    give_up_(fmt::format("device {} failed: {}", device.label, why));
+    return;
+  }
+  std::string obstacle;
+  if (device.module == nullptr) {
+    obstacle = "it is served by a foreign process";
+  } else if (device.deaths.size() >= kMaxDeaths) {
+    obstacle = fmt::format("{} failures within {} seconds", device.deaths.size(),
+                           kDeathWindow.count());
+  } else {
+    const Status restarted = Restart(device);
+    if (restarted.has_value()) return;
+    obstacle = restarted.error().ToString();
+  }
+  device.state = State::kFailed;
+  device.transport->MarkNeedsReset();
+  LOG_ERROR("device {} is not restarted: {}", device.label, obstacle);
+  publish_({.kind = "device-failed", .device = device.label, .text = obstacle});
+}
+
+Status DeviceSet::Restart(Managed& device) {
+  device.process_watch.Reset();
+  device.control_watch.Reset();
+  device.hosted = device_host::HostedDevice();  // kills and reaps what may be left of it
+  device.hosted = TRY(device_host::Launch(*device.module, device.prepared,
+                                          {.label = device.label, .placement = policy_.placement}));
+  TRY(device.frontend->Reattach(std::move(device.hosted.vhost_user)));
+  TRY(WatchProcess(device));
+  TRY(device.transport->Reattached());
+  device.state = State::kRunning;
+  ++device.restarts;
+  LOG_WARN("device {} was restarted", device.label);
+  publish_({.kind = "device-restarted", .device = device.label, .text = ""});
+  return {};
+}
+
+Status DeviceSet::Pause() {
+  for (const std::unique_ptr<Managed>& device : devices_) TRY(device->transport->Pause());
+  return {};
+}
+
+Status DeviceSet::Unpause() {
+  for (const std::unique_ptr<Managed>& device : devices_) TRY(device->transport->Unpause());
+  return {};
+}
+
+DeviceSet::Managed* DeviceSet::Find(std::string_view module, size_t index) {
+  for (const std::unique_ptr<Managed>& device : devices_) {
+    if (device->kind == module && index-- == 0) return device.get();
+  }
+  return nullptr;
+}
+
+Status DeviceSet::SendControl(std::string_view module, size_t index,
+                              const devices::ControlRequest& request) {
+  Managed* const device = Find(module, index);
+  if (device == nullptr) return Fail(ErrorKind::kNotFound, "there is no {} {}", module, index);
+  return device->hosted.control.Send(request);
+}
+
+std::vector<control::ProcessInfo> DeviceSet::Describe() const {
+  std::vector<control::ProcessInfo> processes;
+  for (const std::unique_ptr<Managed>& device : devices_) {
+    const bool process = device->hosted.process.valid();
+    processes.push_back({.name = device->label,
+                         .pid = process ? device->hosted.process.pid() : 0,
+                         .state = std::string(StateName(device->state)),
+                         .restarts = device->restarts});
+  }
+  return processes;
+}
+
+}  // namespace crosvm::vm

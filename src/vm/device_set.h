@@ -1,0 +1,88 @@
+// The virtio devices of a VM: starts each, puts it on the PCI bus, watches it, and starts it anew when it dies.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "config/vm_config.h"
+#include "control/messages.h"
+#include "device_host/launch.h"
+#include "event/event_loop.h"
+#include "memory/guest_memory.h"
+#include "pci/interrupts.h"
+#include "pci/root.h"
+#include "resources/address_allocator.h"
+#include "resources/pci_slot_allocator.h"
+#include "vhost_user/frontend.h"
+#include "virtio/pci_transport.h"
+#include "vm/interrupts.h"
+
+namespace crosvm::vm {
+
+// What a device set builds on; all of it outlives the set.
+struct DeviceContext {
+  event::EventLoop& loop;
+  hypervisor::ArchVm& vm;
+  Interrupts& interrupts;
+  pci::Root& root;
+  memory::GuestMemory memory;
+  resources::AddressAllocator& low_mmio;
+  resources::AddressAllocator& high_mmio;
+};
+
+struct DevicePolicy {
+  device_host::Placement placement = device_host::Placement::kJailed;
+  config::OnDeviceCrash on_crash = config::OnDeviceCrash::kRestart;
+};
+
+// On the main thread.
+class DeviceSet {
+ public:
+  // `publish` hears of deaths and restarts; `give_up` is called when the policy is to end the VM.
+  DeviceSet(const DeviceContext& context, const DevicePolicy& policy,
+            std::function<void(const control::Event&)> publish,
+            std::function<void(std::string why)> give_up);
+  ~DeviceSet();
+
+  // Prepares (opens what `option` names), starts and plugs in one device. Devices get slots in the order of the calls.
+  Status Add(const devices::DeviceModule& module, std::string_view option);
+  // A device that a foreign process serves at a Unix socket.
+  Status AddForeign(std::string_view kind, const std::string& socket_path);
+
+  // VM suspend and resume; the vCPUs are stopped.
+  Status Pause();
+  Status Unpause();
+
+  // Sends one message to the `index`th device of a module. The answer is logged.
+  Status SendControl(std::string_view module, size_t index, const devices::ControlRequest& request);
+
+  std::vector<control::ProcessInfo> Describe() const;
+
+ private:
+  struct Managed;
+
+  Status Plug(Managed& device, sys::UnixSocket socket);
+  Status WatchProcess(Managed& device);
+  void OnControlReadable(Managed& device);
+  void OnHeartbeat();
+  // The device's process is gone, hangs, or broke the protocol.
+  void OnFailed(Managed& device, std::string why);
+  Status Restart(Managed& device);
+  Managed* Find(std::string_view module, size_t index);
+
+  const DeviceContext context_;
+  const DevicePolicy policy_;
+  const std::function<void(const control::Event&)> publish_;
+  const std::function<void(std::string)> give_up_;
+  resources::PciSlotAllocator slots_;
+  std::vector<std::unique_ptr<Managed>> devices_;
+  event::Timer heartbeat_;
+  std::shared_ptr<DeviceSet*> self_;  // for work posted from other threads
+};
+
+}  // namespace crosvm::vm
