@@ -62,6 +62,21 @@ Result<Event> Client::NextEvent() {
   return Fail(ErrorKind::kProtocol, "the VM at {} sent something that is no event", path_);
 }
 
+Status Client::WaitForEnd(std::chrono::milliseconds timeout) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point deadline = Clock::now() + timeout;
+  while (true) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+    if (left.count() <= 0) return Fail(ErrorKind::kTimedOut, "the VM at {} still runs", path_);
+    TRY(channel_.SetTimeout(left));
+    const Result<Response> response = Receive();
+    if (response) continue;
+    const ErrorKind kind = response.error().kind();
+    if (kind == ErrorKind::kDisconnected) return {};
+    if (kind != ErrorKind::kTimedOut) return std::unexpected(response.error().Clone());
+  }
+}
+
 Status ToStatus(const Response& response) {
   if (const Err* err = std::get_if<Err>(&response)) {
     return std::unexpected(Error::FromErrno(err->code, "the VM refused"));

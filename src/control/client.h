@@ -21,6 +21,8 @@ class Client {
   Status Command(const Request& request, std::chrono::milliseconds timeout);
   // The next event after Events was answered; waits for ever. kDisconnected when the VM has ended.
   Result<Event> NextEvent();
+  // Until the VM closes the connection; kTimedOut when it does not. No request may be outstanding.
+  Status WaitForEnd(std::chrono::milliseconds timeout);
 
  private:
   Client(std::string path, sys::UnixSocket socket)
