@@ -23,6 +23,7 @@ class FakeBackend final : public Backend {
     uint16_t size;
     RingAddresses addresses;
     RingPosition position;
+    const sys::EventFd* kick;  // the transport's; valid while it lives
   };
 
   std::vector<uint8_t> config_bytes;
@@ -92,7 +93,7 @@ class FakeBackend final : public Backend {
           queue.call->valid());
     CHECK(queue.index < info_.queue_sizes.size() && queue.size > 0);
     for (const Started& other : running) CHECK(other.index != queue.index);
-    running.push_back({queue.index, queue.size, queue.addresses, queue.position});
+    running.push_back({queue.index, queue.size, queue.addresses, queue.position, queue.kick});
   }
 
   const std::string name_ = "fake[0]";

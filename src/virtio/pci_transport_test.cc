@@ -225,6 +225,9 @@ TEST_F(PciTransportTest, DoorbellsMoveWithTheBar) {
   ConfigWrite(PCI_BASE_ADDRESS_0, 4, kBase + 0x10'0000);
   EXPECT_FALSE(vm_.HasIoEvent(Doorbell(kBase, 0)));
   EXPECT_TRUE(vm_.HasIoEvent(Doorbell(kBase + 0x10'0000, 0)));
+  std::array<uint8_t, 1> status{};
+  EXPECT_TRUE(mmio_.Read(kBase + 0x10'0000 + VIRTIO_PCI_COMMON_STATUS, status));
+  EXPECT_EQ(status[0], 15);
   ConfigWrite(PCI_COMMAND, 2, 0);
   EXPECT_EQ(vm_.io_event_count(), 0U);
   ConfigWrite(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
@@ -235,8 +238,11 @@ TEST_F(PciTransportTest, NotifyInUserSpaceRingsTheDoorbellToo) {
   Drive();
   for (const size_t width : {1U, 2U, 4U}) Write(kNotifyOffset + 8, width, 2);
   Write(kNotifyOffset + 0xffc, 4, 0);  // no such queue
-  // The kick descriptor is the one that the ioeventfd rings.
+  EXPECT_EQ(backend_->running[1].kick->Drain(), 3U);
+  EXPECT_EQ(backend_->running[0].kick->Drain(), 0U);
+  // The same descriptor is what the ioeventfd rings, for a write of any length.
   EXPECT_EQ(vm_.WriteIo(kBase + kNotifyOffset + 8, 2, 2), 1U);
+  EXPECT_EQ(backend_->running[1].kick->Drain(), 1U);
 }
 
 TEST_F(PciTransportTest, Clause_2_1_2_ResetDrainsAndStartsOver) {
@@ -398,9 +404,11 @@ TEST_F(PciTransportTest, ReattachedContinuesAtTheUsedIndexAndSignals) {
   ASSERT_TRUE(memory_.Write(memory::GuestAddr(0x4000 + 0x2000 + 2), uint16_t{41}));
   backend_->running.clear();  // the process has died
   ASSERT_TRUE(transport_->Reattached().has_value());
+  ASSERT_EQ(backend_->running.size(), 2U);
   EXPECT_EQ(backend_->running[0].position.next_avail, 41);
   EXPECT_EQ(backend_->running[0].position.next_used, 41);
   EXPECT_EQ(vm_.TakeIrq(kFirstMsi), 1U);
+  EXPECT_EQ(backend_->running[0].kick->Drain(), 1U);
 }
 
 TEST_F(PciTransportTest, Clause_4_1_4_9_ConfigWindowReachesTheRegisters) {
