@@ -36,7 +36,7 @@ CpuidRegisters NoHost(uint32_t, uint32_t) {
   return {};
 }
 
-Entries Run(Entries supported, uint32_t id, CpuidOptions options, const CpuidReader& host = NoHost) {
+Entries Filtered(Entries supported, uint32_t id, CpuidOptions options, const CpuidReader& host = NoHost) {
   return FilterCpuid(supported, hypervisor::VcpuId(id), options, host);
 }
 
@@ -55,7 +55,7 @@ TEST(Cpuid, TopologyHasThreadsForEvenNumbers) {
 TEST(Cpuid, FeatureLeafNamesTheVcpu) {
   Entries in = Vendor(false, 1);
   in.push_back(Entry(1, 0, {.eax = 0x123, .ebx = 0xffff'ffff, .ecx = 1U << 24 | 1U << 15, .edx = 1U << 28}));
-  const Entries one = Run(in, 0, Cpus(1));
+  const Entries one = Filtered(in, 0, Cpus(1));
   EXPECT_EQ(Find(one, 1)->eax, 0x123U);
   EXPECT_EQ(Find(one, 1)->ebx, 0x800U);
   EXPECT_EQ(Find(one, 1)->ecx, (1U << 31) | (1U << 24) | (1U << 21));
@@ -63,7 +63,7 @@ TEST(Cpuid, FeatureLeafNamesTheVcpu) {
   CpuidOptions options = Cpus(4);
   options.tsc_deadline = false;
   options.pmu = true;
-  const Entries four = Run(in, 3, options);
+  const Entries four = Filtered(in, 3, options);
   EXPECT_EQ(Find(four, 1)->ebx, 0x0304'0800U);
   EXPECT_EQ(Find(four, 1)->ecx, (1U << 31) | (1U << 21) | (1U << 15));
   EXPECT_EQ(Find(four, 1)->edx, 1U << 28);
@@ -73,7 +73,7 @@ TEST(Cpuid, TopologyLeavesAreMadeAnew) {
   Entries in = Vendor(false, 0x1f);
   in.push_back(Entry(0xb, 0, {.eax = 9, .ebx = 9}));
   in.push_back(Entry(0xb, 1, {.eax = 9, .ebx = 9}));
-  const Entries out = Run(in, 5, Cpus(6));
+  const Entries out = Filtered(in, 5, Cpus(6));
   EXPECT_EQ(std::ranges::count(out, 0xbU, &kvm_cpuid_entry2::function), 3);
   for (const uint32_t leaf : {0xbU, 0x1fU}) {
     ASSERT_NE(Find(out, leaf, 2), nullptr);
@@ -87,8 +87,8 @@ TEST(Cpuid, TopologyLeavesAreMadeAnew) {
     EXPECT_EQ(Find(out, leaf, 1)->edx, 5U);
     EXPECT_EQ(Find(out, leaf, 1)->flags, uint32_t{KVM_CPUID_FLAG_SIGNIFCANT_INDEX});
   }
-  EXPECT_EQ(Find(Run(Vendor(false, 0xd), 0, Cpus(1)), 0x1f), nullptr);
-  EXPECT_EQ(Find(Run(Vendor(false, 0xd), 0, Cpus(1)), 0xb)->eax, 0U);
+  EXPECT_EQ(Find(Filtered(Vendor(false, 0xd), 0, Cpus(1)), 0x1f), nullptr);
+  EXPECT_EQ(Find(Filtered(Vendor(false, 0xd), 0, Cpus(1)), 0xb)->eax, 0U);
 }
 
 TEST(Cpuid, IntelCachesAreSharedByOurThreads) {
@@ -98,7 +98,7 @@ TEST(Cpuid, IntelCachesAreSharedByOurThreads) {
     const std::array<uint32_t, 4> levels = {0x21, 0x42, 0x63, 0};
     return {.eax = leaf == 4 ? 0xffff'c000U | levels.at(index) : 0, .ebx = 77};
   };
-  const Entries out = Run(in, 0, Cpus(6), host);
+  const Entries out = Filtered(in, 0, Cpus(6), host);
   EXPECT_EQ(Find(out, 4, 0)->eax, (3U << 26) | (1U << 14) | 0x21);
   EXPECT_EQ(Find(out, 4, 0)->ebx, 77U);
   EXPECT_EQ(Find(out, 4, 2)->eax, (3U << 26) | (7U << 14) | 0x63);
@@ -112,7 +112,7 @@ TEST(Cpuid, AmdLeavesSayTheSame) {
   in.push_back(Entry(0x8000'001d, 3, {.eax = 0x163}));
   in.push_back(Entry(0x8000'001d, 4, {.eax = 0}));
   in.push_back(Entry(0x8000'001e, 0, {.eax = 99, .ebx = 99, .ecx = 99, .edx = 99}));
-  const Entries out = Run(in, 3, Cpus(4));
+  const Entries out = Filtered(in, 3, Cpus(4));
   EXPECT_EQ(Find(out, 0x8000'0001)->ecx, (1U << 22) | (1U << 1));
   EXPECT_EQ(Find(out, 0x8000'0008)->eax, 0x3028U);
   EXPECT_EQ(Find(out, 0x8000'0008)->ecx, 0xffff'0f00U | 3 | (2U << 12));
@@ -128,7 +128,7 @@ TEST(Cpuid, IntelKeepsAmdFieldsReserved) {
   Entries in = Vendor(false, 0xd);
   in.push_back(Entry(0x8000'0001, 0, {.ecx = 1}));
   in.push_back(Entry(0x8000'0008, 0, {.eax = 0x3027}));
-  const Entries out = Run(in, 3, Cpus(4));
+  const Entries out = Filtered(in, 3, Cpus(4));
   EXPECT_EQ(Find(out, 0x8000'0001)->ecx, 1U);
   EXPECT_EQ(Find(out, 0x8000'0008)->ecx, 0U);
 }
@@ -137,17 +137,17 @@ TEST(Cpuid, HidesCountersAndEnergyBias) {
   Entries in = Vendor(false, 0xd);
   in.push_back(Entry(6, 0, {.eax = 4, .ecx = 9}));
   in.push_back(Entry(0xa, 0, {.eax = 0x0730'0404, .edx = 3}));
-  EXPECT_EQ(Find(Run(in, 0, Cpus(1)), 0xa)->eax, 0U);
-  EXPECT_EQ(Find(Run(in, 0, Cpus(1)), 6)->ecx, 1U);
+  EXPECT_EQ(Find(Filtered(in, 0, Cpus(1)), 0xa)->eax, 0U);
+  EXPECT_EQ(Find(Filtered(in, 0, Cpus(1)), 6)->ecx, 1U);
   CpuidOptions options = Cpus(1);
   options.pmu = true;
-  EXPECT_EQ(Find(Run(in, 0, options), 0xa)->eax, 0x0730'0404U);
+  EXPECT_EQ(Find(Filtered(in, 0, options), 0xa)->eax, 0x0730'0404U);
 }
 
 TEST(Cpuid, HypervisorLeavesStay) {
   Entries in = Vendor(false, 0xd);
   in.push_back(Entry(0x4000'0000, 0, {.eax = 0x4000'0001, .ebx = 0x4b4d564b}));
-  EXPECT_EQ(Find(Run(in, 0, Cpus(1)), 0x4000'0000)->ebx, 0x4b4d564bU);
+  EXPECT_EQ(Find(Filtered(in, 0, Cpus(1)), 0x4000'0000)->ebx, 0x4b4d564bU);
 }
 
 TEST(Cpuid, HostSaysItsAddressBits) {

@@ -26,7 +26,7 @@ const std::vector<kvm_cpuid_entry2>& Supported() {
   return entries;
 }
 
-VcpuSetup Setup(const InitialState* initial) {
+VcpuSetup SetupFor(const InitialState* initial) {
   return {.supported_cpuid = Supported(), .cpuid = {}, .initial = initial};
 }
 
@@ -46,7 +46,7 @@ TEST(VcpuState, BootProcessorEntersLinuxInLongMode) {
   const InitialState initial = {.protocol = BootProtocol::kLinux64,
                                 .entry = GuestAddr(0x100'0200),
                                 .boot_data = kZeroPage};
-  ASSERT_TRUE(ConfigureVcpu(vcpu, Setup(&initial)).has_value());
+  ASSERT_TRUE(ConfigureVcpu(vcpu, SetupFor(&initial)).has_value());
   const auto& state = vcpu.x86();
   EXPECT_EQ(state.regs.rip, 0x100'0200U);
   EXPECT_EQ(state.regs.rsi, 0x7000U);
@@ -77,7 +77,7 @@ TEST(VcpuState, BootProcessorEntersPvhIn32Bits) {
   const InitialState initial = {.protocol = BootProtocol::kPvh,
                                 .entry = GuestAddr(0x100'0000),
                                 .boot_data = kPvhStartInfo};
-  ASSERT_TRUE(ConfigureVcpu(vcpu, Setup(&initial)).has_value());
+  ASSERT_TRUE(ConfigureVcpu(vcpu, SetupFor(&initial)).has_value());
   const auto& state = vcpu.x86();
   EXPECT_EQ(state.regs.rbx, 0x6000U);
   EXPECT_EQ(state.regs.rip, 0x100'0000U);
@@ -95,7 +95,7 @@ TEST(VcpuState, EveryProcessorGetsMsrsTypesAndLocalInterrupts) {
   const uint32_t masked = 0x10000;
   memcpy(vcpu.x86().lapic.regs + 0x350, &masked, 4);
   const InitialState initial = {.entry = GuestAddr(0x100'0200)};
-  ASSERT_TRUE(ConfigureVcpu(vcpu, Setup(&initial)).has_value());
+  ASSERT_TRUE(ConfigureVcpu(vcpu, SetupFor(&initial)).has_value());
   const auto& msrs = vcpu.x86().msrs;
   EXPECT_EQ(msrs.at(0x1a0), 1U);
   EXPECT_EQ(msrs.at(0x10), 0U);
@@ -117,14 +117,14 @@ TEST(VcpuState, DoesWithoutMemoryTypeRegisters) {
   FakeVcpu vcpu(VcpuId(0));
   vcpu.x86().msrs[0xfe] = 1;
   const InitialState initial = {.entry = GuestAddr(0x100'0200)};
-  ASSERT_TRUE(ConfigureVcpu(vcpu, Setup(&initial)).has_value());
+  ASSERT_TRUE(ConfigureVcpu(vcpu, SetupFor(&initial)).has_value());
   EXPECT_FALSE(vcpu.x86().msrs.contains(0x200));
 }
 
 TEST(VcpuState, FirmwareStartsAtTheResetVector) {
   FakeVcpu vcpu(VcpuId(0));
   vcpu.x86().regs.rip = 0xfff0;
-  ASSERT_TRUE(ConfigureVcpu(vcpu, Setup(nullptr)).has_value());
+  ASSERT_TRUE(ConfigureVcpu(vcpu, SetupFor(nullptr)).has_value());
   EXPECT_EQ(vcpu.x86().regs.rip, 0xfff0U);
   EXPECT_TRUE(vcpu.x86().msrs.empty());
   EXPECT_FALSE(vcpu.x86().cpuid.empty());
