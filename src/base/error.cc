@@ -52,7 +52,8 @@ std::string Lowercased(const char* text) {
 }  // namespace
 
 Error::Error(ErrorKind kind, std::string message)
-    : state_(std::make_unique<State>(State{kind, 0, std::move(message)})) {}
+    : state_(std::make_unique<State>(State{kind, 0, std::move(message)})) {
+}
 
 Error Error::FromErrno(int err, std::string_view message) {
   char buffer[128];

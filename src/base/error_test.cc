@@ -37,18 +37,23 @@ TEST(ErrorTest, ReadsAsAChain) {
 
 TEST(ErrorTest, KindFollowsErrno) {
   const std::pair<int, ErrorKind> kinds[] = {
-      {ENOENT, ErrorKind::kNotFound},          {EEXIST, ErrorKind::kAlreadyExists},
-      {EADDRINUSE, ErrorKind::kAlreadyExists}, {EPERM, ErrorKind::kPermissionDenied},
-      {EAGAIN, ErrorKind::kBusy},              {EINVAL, ErrorKind::kInvalidArgument},
-      {ENOSYS, ErrorKind::kUnsupported},       {EOPNOTSUPP, ErrorKind::kUnsupported},
-      {ETIMEDOUT, ErrorKind::kTimedOut},       {EPIPE, ErrorKind::kDisconnected},
-      {ECONNRESET, ErrorKind::kDisconnected},  {EIO, ErrorKind::kIo},
+      {ENOENT, ErrorKind::kNotFound},
+      {EEXIST, ErrorKind::kAlreadyExists},
+      {EADDRINUSE, ErrorKind::kAlreadyExists},
+      {EPERM, ErrorKind::kPermissionDenied},
+      {EAGAIN, ErrorKind::kBusy},
+      {EINVAL, ErrorKind::kInvalidArgument},
+      {ENOSYS, ErrorKind::kUnsupported},
+      {EOPNOTSUPP, ErrorKind::kUnsupported},
+      {ETIMEDOUT, ErrorKind::kTimedOut},
+      {EPIPE, ErrorKind::kDisconnected},
+      {ECONNRESET, ErrorKind::kDisconnected},
+      {EIO, ErrorKind::kIo},
   };
   for (const auto& [err, kind] : kinds) {
     EXPECT_EQ(Error::FromErrno(err, "x").kind(), kind) << err;
   }
 }
-
 
 TEST(ErrorTest, UnknownErrnoHasText) {
   EXPECT_FALSE(Error::FromErrno(99999, "x").ToString().empty());

@@ -68,7 +68,8 @@ void Remember(std::string_view line) {
   slot.text[slot.size - 1] = '\n';  // of a cut line too
 }
 
-// Text of a guest or a peer may be part of a line; it must not forge further lines or command a terminal.
+// Text of a guest or a peer may be part of a line; it must not forge further lines or command a
+// terminal.
 void AppendPrintable(fmt::memory_buffer& line, std::string_view text) {
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -138,7 +139,8 @@ uint64_t LoggedErrors() {
 }
 
 void DumpRecentLog(int fd) {
-  // A signal may have interrupted the holder of the mutex, so it is not taken: a torn line is better than none.
+  // A signal may have interrupted the holder of the mutex, so it is not taken: a torn line is
+  // better than none.
   LogState& state = State();
   const uint64_t count = state.recent_count.load(std::memory_order_relaxed);
   const uint64_t first = count > kRecentLines ? count - kRecentLines : 0;
@@ -183,7 +185,8 @@ void LogLine(LogLevel level, std::string_view module, fmt::string_view format,
   }
   line.push_back('\n');
   Remember({line.data(), line.size()});
-  // One write per line keeps lines of several processes on one descriptor whole. A failed log has no one to tell.
+  // One write per line keeps lines of several processes on one descriptor whole. A failed log has
+  // no one to tell.
   [[maybe_unused]] const ssize_t written =
       write(state.fd.load(std::memory_order_relaxed), line.data(), line.size());
 }
@@ -201,9 +204,9 @@ bool RateLimit::Pass(std::chrono::nanoseconds interval, uint64_t& suppressed) {
 }
 
 void CheckFailed(const char* file, int line, const char* condition, const std::string& message) {
-  const std::string text = fmt::format("crosvm {}: {}:{}: CHECK({}) failed{}{}\nrecent log:\n",
-                                       State().label, file, line, condition,
-                                       message.empty() ? "" : ": ", message);
+  const std::string text =
+      fmt::format("crosvm {}: {}:{}: CHECK({}) failed{}{}\nrecent log:\n", State().label, file,
+                  line, condition, message.empty() ? "" : ": ", message);
   const int fd = State().fd.load(std::memory_order_relaxed);
   if (write(fd, text.data(), text.size()) > 0) DumpRecentLog(fd);
   abort();

@@ -1,7 +1,6 @@
 // The small value types: checked arithmetic, byte order, strong integers, field lists.
-#include <gtest/gtest.h>
-
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 
 #include <cstring>
 #include <limits>
@@ -91,8 +90,8 @@ struct Options {
 TEST(DescribeTest, VisitsFieldsInOrder) {
   std::string names;
   ForEachField<Options>([&](const auto& info) {
-    names += fmt::format("{}{}{} ", info.name, info.positional ? "+" : "",
-                         info.required ? "!" : "");
+    names +=
+        fmt::format("{}{}{} ", info.name, info.positional ? "+" : "", info.required ? "!" : "");
   });
   EXPECT_EQ(names, "path+! ro ");
   EXPECT_EQ(NameOf(Cache::kAuto), "auto");

@@ -53,9 +53,8 @@ class AsyncFileTest : public ::testing::Test {
  protected:
   void Open(sys::UniqueFd fd, uint32_t depth = 16) {
     copy_ = fd.Dup().value();
-    auto file = OpenAsyncFile(
-        loop_, std::move(fd),
-        {.engine = Engine::kEngine, .depth = depth, .pool_threads = 3});
+    auto file = OpenAsyncFile(loop_, std::move(fd),
+                              {.engine = Engine::kEngine, .depth = depth, .pool_threads = 3});
     ASSERT_TRUE(file.has_value()) << file.error().ToString();
     file_ = *std::move(file);
     EXPECT_STREQ(file_->engine(), Engine::kName);
@@ -310,7 +309,8 @@ TYPED_TEST(AsyncFileTest, WriteZeroesKeepsOrFreesBlocks) {
   }
 }
 
-// A memory file has no FALLOC_FL_ZERO_RANGE, so the zeroes are really written: more than one call's worth.
+// A memory file has no FALLOC_FL_ZERO_RANGE, so the zeroes are really written: more than one call's
+// worth.
 TYPED_TEST(AsyncFileTest, WriteZeroesFallsBackToWriting) {
   constexpr size_t kSize = 40 << 20;
   sys::UniqueFd memory(memfd_create("test", MFD_CLOEXEC));
@@ -368,7 +368,8 @@ TEST(AsyncFileTest, AutoPicksAnEngine) {
 
 TEST(AsyncFileTest, AutoFallsBackToThreads) {
   TestLoop loop;
-  // A ring takes a file of any kind but one opened with O_PATH, so this stands for a host without io_uring.
+  // A ring takes a file of any kind but one opened with O_PATH, so this stands for a host without
+  // io_uring.
   sys::UniqueFd path_only = sys::Open("/", O_PATH).value();
   const auto uring = OpenAsyncFile(loop, path_only.Dup().value(), {.engine = IoEngine::kUring});
   EXPECT_FALSE(uring.has_value());

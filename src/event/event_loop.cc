@@ -39,8 +39,8 @@ class RealLoop : public LoopCore {
 
 }  // namespace
 
-Watch::Watch(Watch&& other) noexcept
-    : loop_(std::exchange(other.loop_, nullptr)), id_(other.id_) {}
+Watch::Watch(Watch&& other) noexcept : loop_(std::exchange(other.loop_, nullptr)), id_(other.id_) {
+}
 
 Watch& Watch::operator=(Watch&& other) noexcept {
   if (this != &other) {
@@ -63,8 +63,8 @@ void Watch::Reset() {
   if (EventLoop* const loop = std::exchange(loop_, nullptr)) loop->RemoveWatch(id_);
 }
 
-Timer::Timer(Timer&& other) noexcept
-    : loop_(std::exchange(other.loop_, nullptr)), id_(other.id_) {}
+Timer::Timer(Timer&& other) noexcept : loop_(std::exchange(other.loop_, nullptr)), id_(other.id_) {
+}
 
 Timer& Timer::operator=(Timer&& other) noexcept {
   if (this != &other) {

@@ -30,12 +30,14 @@ TEST(EventLoopTest, DispatchesReadableDescriptor) {
   TestLoop loop;
   sys::EventFd event = MakeEvent();
   int calls = 0;
-  Watch watch = loop.AddWatch(event.fd(), Interest::kRead, [&](Ready ready) {
-                      EXPECT_TRUE(ready.readable);
-                      EXPECT_FALSE(ready.writable);
-                      EXPECT_EQ(event.Drain(), 1U);
-                      ++calls;
-                    }).value();
+  Watch watch = loop.AddWatch(event.fd(), Interest::kRead,
+                              [&](Ready ready) {
+                                EXPECT_TRUE(ready.readable);
+                                EXPECT_FALSE(ready.writable);
+                                EXPECT_EQ(event.Drain(), 1U);
+                                ++calls;
+                              })
+                    .value();
   loop.RunUntilIdle();
   EXPECT_EQ(calls, 0);
   event.Signal();
@@ -51,16 +53,20 @@ TEST(EventLoopTest, DestroyedWatchIsNotCalledInTheSameBatch) {
   Watch watch_a;
   Watch watch_b;
   // Both are ready in one wait; whichever comes first removes the other.
-  watch_a = loop.AddWatch(a.fd(), Interest::kRead, [&](Ready) {
-                  ++calls;
-                  a.Drain();
-                  watch_b.Reset();
-                }).value();
-  watch_b = loop.AddWatch(b.fd(), Interest::kRead, [&](Ready) {
-                  ++calls;
-                  b.Drain();
-                  watch_a.Reset();
-                }).value();
+  watch_a = loop.AddWatch(a.fd(), Interest::kRead,
+                          [&](Ready) {
+                            ++calls;
+                            a.Drain();
+                            watch_b.Reset();
+                          })
+                .value();
+  watch_b = loop.AddWatch(b.fd(), Interest::kRead,
+                          [&](Ready) {
+                            ++calls;
+                            b.Drain();
+                            watch_a.Reset();
+                          })
+                .value();
   a.Signal();
   b.Signal();
   loop.RunUntilIdle();
@@ -74,10 +80,12 @@ TEST(EventLoopTest, WatchMayDestroyItselfInsideItsCallback) {
   auto token = std::make_shared<int>(7);
   int seen = 0;
   Watch watch;
-  watch = loop.AddWatch(event.fd(), Interest::kRead, [&, token](Ready) {
-                watch = Watch();
-                seen = *token;  // the captured state lives on until the callback returns
-              }).value();
+  watch = loop.AddWatch(event.fd(), Interest::kRead,
+                        [&, token](Ready) {
+                          watch = Watch();
+                          seen = *token;  // the captured state lives on until the callback returns
+                        })
+              .value();
   event.Signal();
   loop.RunUntilIdle();
   EXPECT_EQ(seen, 7);
@@ -89,12 +97,13 @@ TEST(EventLoopTest, SilencedWatchComesBack) {
   TestLoop loop;
   auto [ours, peer] = sys::UnixSocket::Pair(sys::SocketType::kStream).value();
   int calls = 0;
-  Watch watch =
-      loop.AddWatch(ours.fd(), Interest::kNone, [&](Ready ready) {
-            EXPECT_TRUE(ready.hangup);
-            ++calls;
-            watch.SetInterest(Interest::kNone);
-          }).value();
+  Watch watch = loop.AddWatch(ours.fd(), Interest::kNone,
+                              [&](Ready ready) {
+                                EXPECT_TRUE(ready.hangup);
+                                ++calls;
+                                watch.SetInterest(Interest::kNone);
+                              })
+                    .value();
   peer = sys::UnixSocket();  // a hangup is silenced too
   loop.RunUntilIdle();
   EXPECT_EQ(calls, 0);
@@ -128,11 +137,13 @@ TEST(EventLoopTest, ReportsWritable) {
   TestLoop loop;
   auto [ours, peer] = sys::UnixSocket::Pair(sys::SocketType::kStream).value();
   int writable = 0;
-  Watch watch = loop.AddWatch(ours.fd(), Interest::kReadWrite, [&](Ready ready) {
-                      EXPECT_FALSE(ready.readable);
-                      writable += ready.writable ? 1 : 0;
-                      watch.SetInterest(Interest::kRead);
-                    }).value();
+  Watch watch = loop.AddWatch(ours.fd(), Interest::kReadWrite,
+                              [&](Ready ready) {
+                                EXPECT_FALSE(ready.readable);
+                                writable += ready.writable ? 1 : 0;
+                                watch.SetInterest(Interest::kRead);
+                              })
+                    .value();
   loop.RunUntilIdle();
   EXPECT_EQ(writable, 1);
 }
@@ -152,10 +163,12 @@ TEST(EventLoopTest, MovedWatchKeepsItsCallback) {
   TestLoop loop;
   sys::EventFd event = MakeEvent();
   int calls = 0;
-  Watch first = loop.AddWatch(event.fd(), Interest::kRead, [&](Ready) {
-                      event.Drain();
-                      ++calls;
-                    }).value();
+  Watch first = loop.AddWatch(event.fd(), Interest::kRead,
+                              [&](Ready) {
+                                event.Drain();
+                                ++calls;
+                              })
+                    .value();
   Watch second = std::move(first);
   EXPECT_FALSE(first.active());  // NOLINT: a moved-from watch is inactive
   event.Signal();
@@ -298,8 +311,8 @@ TEST(EventLoopTest, PostsAndStopFromOtherThreads) {
 TEST(EventLoopTest, DestructionDropsPostedWorkThatOwnsWatches) {
   sys::EventFd event = MakeEvent();
   const auto loop = MakeLoop();
-  auto watch = std::make_shared<Watch>(
-      loop->AddWatch(event.fd(), Interest::kRead, [](Ready) {}).value());
+  auto watch =
+      std::make_shared<Watch>(loop->AddWatch(event.fd(), Interest::kRead, [](Ready) {}).value());
   auto timer = std::make_shared<Timer>(loop->AddTimer(seconds(1), [] {}));
   loop->Post([watch, timer] { ADD_FAILURE(); });
 }

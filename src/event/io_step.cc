@@ -16,7 +16,8 @@ namespace {
 
 constexpr uint64_t kMaxOffset = static_cast<uint64_t>(std::numeric_limits<off_t>::max());
 
-// Zeroes for hosts without a better way. Page-aligned, for files opened with O_DIRECT. Written by nobody.
+// Zeroes for hosts without a better way. Page-aligned, for files opened with O_DIRECT. Written by
+// nobody.
 alignas(4096) std::array<uint8_t, 64 << 10> zeroes;
 constexpr uint64_t kZeroBuffersPerWrite = 256;
 
@@ -93,7 +94,8 @@ bool Ended(IoOp& op, int64_t result) {
 bool FinishTransfer(IoOp& op, int64_t result) {
   IoOp::Internal& state = op.internal;
   const auto moved = static_cast<int64_t>(state.progress);
-  // The rest of a read that stopped at an odd end of a file is refused under O_DIRECT: that end has been reached too.
+  // The rest of a read that stopped at an odd end of a file is refused under O_DIRECT: that end has
+  // been reached too.
   if (op.kind == IoKind::kRead && result == -EINVAL && moved > 0) return Ended(op, moved);
   if (result < 0) return Ended(op, result);
   if (result == 0) {

@@ -70,7 +70,8 @@ Result<Watch> LoopCore::AddWatch(sys::BorrowedFd fd, Interest interest, ReadyCal
 Status LoopCore::ApplyInterest(uint64_t id, WatchState& state, Interest interest) {
   if (interest == state.interest) return {};
   Status status;
-  // A silent watch leaves epoll, which would report a hangup whatever it is asked for, again and again.
+  // A silent watch leaves epoll, which would report a hangup whatever it is asked for, again and
+  // again.
   if (state.interest == Interest::kNone) {
     status = epoll_.Add(state.fd, EpollEvents(interest), id);
   } else if (interest == Interest::kNone) {
@@ -204,7 +205,8 @@ size_t LoopCore::RunWatch(uint64_t id, uint32_t events) {
 size_t LoopCore::RunTimers(OnStop on_stop) {
   if (timers_.empty()) return 0;
   const Clock::time_point now = Now();
-  // Only those that are due now: one that callbacks add waits for the next round, so that no timer can starve descriptors.
+  // Only those that are due now: one that callbacks add waits for the next round, so that no timer
+  // can starve descriptors.
   std::vector<TimerKey> due;
   for (auto it = timers_.begin(); it != timers_.end() && it->first.first <= now; ++it) {
     due.push_back(it->first);

@@ -11,8 +11,8 @@ Result<std::unique_ptr<AsyncFile>> PoolFile::Open(EventLoop& loop, sys::UniqueFd
   out->file_ = std::move(file);
   out->done_event_ = TRY(sys::EventFd::Create());
   PoolFile* const self = out.get();
-  out->watch_ = TRY(loop.AddWatch(out->done_event_.fd(), Interest::kRead,
-                                  [self](Ready) { self->OnDone(); }));
+  out->watch_ =
+      TRY(loop.AddWatch(out->done_event_.fd(), Interest::kRead, [self](Ready) { self->OnDone(); }));
   out->pool_ = TRY(ThreadPool::Create(options.pool_threads, "file-io"));
   return out;
 }

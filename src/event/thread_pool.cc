@@ -7,8 +7,8 @@
 namespace crosvm::event {
 namespace {
 
-// Blocks signals while threads are made, which inherit the mask. Faults stay open: a blocked SIGSYS or SIGSEGV kills
-// without the report of its handler.
+// Blocks signals while threads are made, which inherit the mask. Faults stay open: a blocked SIGSYS
+// or SIGSEGV kills without the report of its handler.
 class BlockedSignals {
  public:
   BlockedSignals() {

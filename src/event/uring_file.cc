@@ -87,7 +87,8 @@ Status UringFile::Restrict() {
       Restriction(IORING_RESTRICTION_SQE_FLAGS_ALLOWED, IOSQE_FIXED_FILE),
       Restriction(IORING_RESTRICTION_SQE_FLAGS_REQUIRED, IOSQE_FIXED_FILE),
   };
-  // No IORING_RESTRICTION_REGISTER_OP: nothing can be registered any more, so the file stays the only one.
+  // No IORING_RESTRICTION_REGISTER_OP: nothing can be registered any more, so the file stays the
+  // only one.
   const int result =
       io_uring_register_restrictions(&ring_, restrictions.data(), restrictions.size());
   if (result < 0) return FailUring(result, "restricting an io_uring");
@@ -141,7 +142,8 @@ void UringFile::Flush() {
   while (io_uring_sq_ready(&ring_) > 0) {
     const int result = io_uring_submit(&ring_);
     if (result > 0 || result == -EINTR) continue;
-    // The kernel is short of memory (EAGAIN) or of room for completions (EBUSY), which the loop will soon make.
+    // The kernel is short of memory (EAGAIN) or of room for completions (EBUSY), which the loop
+    // will soon make.
     LOG_WARN_EVERY(std::chrono::seconds(1), "io_uring takes no requests now (error {})", -result);
     retry_timer_ = loop_.AddTimer(kRetryDelay, [this] { Flush(); });
     return;

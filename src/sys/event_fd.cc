@@ -7,10 +7,11 @@
 namespace crosvm::sys {
 namespace {
 
-// Pipes and sockets raise SIGPIPE on a write and may block, so only what can be an eventfd is ever written to.
-// Descriptors without a type in st_mode are those of anonymous inodes, to which eventfds belong.
+// Pipes and sockets raise SIGPIPE on a write and may block, so only what can be an eventfd is ever
+// written to. Descriptors without a type in st_mode are those of anonymous inodes, to which
+// eventfds belong.
 bool CanBeEventFd(const UniqueFd& fd) {
-  struct stat info {};
+  struct stat info{};
   return fstat(fd.get(), &info) == 0 && (info.st_mode & S_IFMT) == 0;
 }
 
@@ -38,8 +39,8 @@ Result<EventFd> EventFd::Dup() const {
 void EventFd::Signal() const {
   if (!writable_) return;
   const uint64_t one = 1;
-  // EAGAIN: the counter is at its maximum, hence already signalled. Other failures are those of a descriptor that is
-  // no eventfd, and its sender is the only one who loses.
+  // EAGAIN: the counter is at its maximum, hence already signalled. Other failures are those of a
+  // descriptor that is no eventfd, and its sender is the only one who loses.
   [[maybe_unused]] const ssize_t written =
       RetryEintr([&] { return write(fd_.get(), &one, sizeof(one)); });
 }

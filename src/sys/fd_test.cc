@@ -3,9 +3,9 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include "sys/epoll.h"
 #include "sys/event_fd.h"
 #include "sys/timer_fd.h"
-#include "sys/epoll.h"
 
 namespace crosvm::sys {
 namespace {

@@ -47,7 +47,7 @@ Result<UniqueFd> Open(const std::string& path, int flags, mode_t mode) {
 }
 
 Result<struct stat> Stat(BorrowedFd fd) {
-  struct stat info {};
+  struct stat info{};
   if (fstat(fd.get(), &info) == -1) return FailErrno("fstat");
   return info;
 }
@@ -59,7 +59,8 @@ Result<uint64_t> FileSize(BorrowedFd fd) {
     return Fail(ErrorKind::kInvalidArgument, "neither a regular file nor a block device");
   }
   uint64_t size = 0;
-  if (ioctl(fd.get(), BLKGETSIZE64, &size) == -1) return FailErrno("asking a block device its size");
+  if (ioctl(fd.get(), BLKGETSIZE64, &size) == -1)
+    return FailErrno("asking a block device its size");
   return size;
 }
 
@@ -83,10 +84,9 @@ Status PreadExact(BorrowedFd fd, std::span<uint8_t> buffer, uint64_t offset) {
 }
 
 Status WriteAll(BorrowedFd fd, std::span<const uint8_t> data) {
-  const size_t done =
-      TRY(Repeat(data, "writing", [&](const uint8_t* rest, size_t size, size_t) {
-        return write(fd.get(), rest, size);
-      }));
+  const size_t done = TRY(Repeat(data, "writing", [&](const uint8_t* rest, size_t size, size_t) {
+    return write(fd.get(), rest, size);
+  }));
   return WantAll(done, data.size());
 }
 

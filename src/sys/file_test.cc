@@ -18,8 +18,7 @@ TEST(FileTest, OpenNamesThePath) {
   const auto missing = Open("/nonexistent/root.img", O_RDONLY);
   ASSERT_FALSE(missing.has_value());
   EXPECT_EQ(missing.error().kind(), ErrorKind::kNotFound);
-  EXPECT_EQ(missing.error().ToString(),
-            "opening /nonexistent/root.img: no such file or directory");
+  EXPECT_EQ(missing.error().ToString(), "opening /nonexistent/root.img: no such file or directory");
   const UniqueFd null = Open("/dev/null", O_RDONLY).value();
   EXPECT_EQ(fcntl(null.get(), F_GETFD), FD_CLOEXEC);
 }

@@ -28,7 +28,7 @@ bool IsShrinkSealed(BorrowedFd fd, uint64_t size) {
   const int seals = fcntl(fd.get(), F_GET_SEALS);
   if (seals == -1 || (seals & F_SEAL_SHRINK) == 0) return false;
   // The size is read after the seal was seen: from then on it can only grow.
-  struct stat info {};
+  struct stat info{};
   return fstat(fd.get(), &info) == 0 && static_cast<uint64_t>(info.st_size) >= size;
 }
 

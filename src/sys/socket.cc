@@ -44,8 +44,9 @@ Result<Address> MakeAddress(const std::string& path) {
     if (!address.folder.valid()) return FailErrno("opening {}", folder);
     short_path = fmt::format("/proc/self/fd/{}/{}", address.folder.get(), file);
     if (short_path.size() >= sizeof(address.name.sun_path)) {
-      return Fail(ErrorKind::kInvalidArgument, "the socket name {} is too long: use at most {} bytes",
-                  file, sizeof(address.name.sun_path) - 30);
+      return Fail(ErrorKind::kInvalidArgument,
+                  "the socket name {} is too long: use at most {} bytes", file,
+                  sizeof(address.name.sun_path) - 30);
     }
   }
   memcpy(address.name.sun_path, short_path.data(), short_path.size());
@@ -96,7 +97,8 @@ Result<UnixSocket> UnixSocket::Connect(const std::string& path, SocketType type)
 
 Result<size_t> UnixSocket::Send(std::span<const uint8_t> data,
                                 std::span<const BorrowedFd> fds) const {
-  // An empty packet reads as the end of the connection, and a stream carries no descriptors without a byte.
+  // An empty packet reads as the end of the connection, and a stream carries no descriptors without
+  // a byte.
   if (data.empty()) return Fail(ErrorKind::kInvalidArgument, "cannot send an empty message");
   if (fds.size() > kMaxFdsPerMessage) {
     return Fail(ErrorKind::kInvalidArgument, "cannot send {} descriptors in one message, only {}",
@@ -216,7 +218,8 @@ UnixListener::UnixListener(UnixListener&& other) noexcept
     : fd_(std::move(other.fd_)),
       path_(std::exchange(other.path_, {})),
       device_(other.device_),
-      inode_(other.inode_) {}
+      inode_(other.inode_) {
+}
 
 UnixListener& UnixListener::operator=(UnixListener&& other) noexcept {
   if (this != &other) {
@@ -235,7 +238,7 @@ UnixListener::~UnixListener() {
 
 void UnixListener::RemovePath() {
   if (path_.empty()) return;
-  struct stat info {};
+  struct stat info{};
   if (lstat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_) {
     unlink(path_.c_str());
   }
@@ -249,7 +252,7 @@ Result<UnixListener> UnixListener::Bind(const std::string& path, SocketType type
   if (bind(listener.fd_.get(), address.generic(), address.size()) == -1) {
     return FailErrno("listening on {}", path);
   }
-  struct stat info {};
+  struct stat info{};
   if (lstat(path.c_str(), &info) == -1) return FailErrno("looking at the new socket {}", path);
   listener.device_ = info.st_dev;
   listener.inode_ = info.st_ino;

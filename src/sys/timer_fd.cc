@@ -28,8 +28,8 @@ Result<TimerFd> TimerFd::Create() {
 
 void TimerFd::SetDeadline(std::chrono::steady_clock::time_point deadline) const {
   // libstdc++'s steady_clock is CLOCK_MONOTONIC. Zero would disarm.
-  Arm(fd_, std::max(std::chrono::nanoseconds(deadline.time_since_epoch()),
-                    std::chrono::nanoseconds(1)));
+  Arm(fd_,
+      std::max(std::chrono::nanoseconds(deadline.time_since_epoch()), std::chrono::nanoseconds(1)));
 }
 
 void TimerFd::Cancel() const {
