@@ -20,11 +20,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     uint8_t bytes[8] = {data[i + 2], data[i]};
     const std::span<uint8_t> span(bytes, data[i + 1] % 9u);
     switch (data[i] >> 5) {
-      case 0: serial.Read(data[i] & 0x1f, span); break;
-      case 1: sink.room = data[i + 1]; sink.on_room(); break;
-      case 2: source.text.append(data[i + 1] % 40u, 'x'); break;
-      case 3: source.Pump(); source.text.resize(std::min<size_t>(source.text.size(), 64)); break;
-      default: serial.Write(data[i] & 0x1f, span); break;
+      case 0:
+        serial.Read(data[i] & 0x1f, span);
+        break;
+      case 1:
+        sink.room = data[i + 1];
+        sink.on_room();
+        break;
+      case 2:
+        source.text.append(data[i + 1] % 40u, 'x');
+        break;
+      case 3:
+        source.Pump();
+        source.text.resize(std::min<size_t>(source.text.size(), 64));
+        break;
+      default:
+        serial.Write(data[i] & 0x1f, span);
+        break;
     }
   }
   return 0;

@@ -190,7 +190,7 @@ TEST_F(SerialTest, InterruptPriorities) {
   Out(*serial, 4, 0x10);
   Out(*serial, 1, 0x0f);
   Out(*serial, 0, 'a');
-  Out(*serial, 0, 'b');  // overrun
+  Out(*serial, 0, 'b');   // overrun
   Out(*serial, 4, 0x1f);  // modem lines change
   EXPECT_EQ(In(*serial, 2), 0x06);
   EXPECT_EQ(In(*serial, 5) & 2, 2);

@@ -78,10 +78,11 @@ inline void Out(bus::Device& device, uint64_t offset, int value) {
 // Every offset around the device's range with every size, reads and writes.
 inline void Flood(bus::Device& device, uint64_t length) {
   std::vector<uint8_t> data(8);
-  for (int round = 0; round < 4; ++round) {
+  for (uint64_t round = 0; round < 4; ++round) {
     for (uint64_t offset = 0; offset < length + 4; ++offset) {
       for (size_t size = 0; size <= 8; ++size) {
-        for (size_t i = 0; i < 8; ++i) data[i] = static_cast<uint8_t>(offset * 37 + size * 11 + i * 5 + round);
+        for (size_t i = 0; i < 8; ++i)
+          data[i] = static_cast<uint8_t>(offset * 37 + size * 11 + i * 5 + round);
         device.Write(offset, std::span(data).first(size));
         device.Read(offset, std::span(data).first(size));
       }
