@@ -187,11 +187,18 @@ def CopyModules(kernel, tree):
             os.unlink(path)
 
 
+def ReplaceFile(source, destination):
+    """Copies over a link itself (busybox has applets of many names), not over what it points to."""
+    if os.path.lexists(destination):
+        os.unlink(destination)
+    return shutil.copy2(source, destination)
+
+
 def CopyTemplate(names, tree):
     for name in names:
         source = os.path.join(TEMPLATE_DIR, name)
         if os.path.isdir(source):
-            shutil.copytree(source, tree, dirs_exist_ok=True)
+            shutil.copytree(source, tree, dirs_exist_ok=True, copy_function=ReplaceFile)
         else:
             shutil.copy2(source, os.path.join(tree, name))
 
