@@ -35,14 +35,6 @@ TEST(Machine, SplitModeReservesPins) {
   EXPECT_EQ(FirstMsiGsi(IrqChipMode::kSplit), Gsi(120));
 }
 
-TEST(Machine, FailureSaysWhat) {
-  FakeVm vm;
-  vm.FailNext(ErrorKind::kUnsupported);
-  const Status status = PrepareVm(vm, IrqChipMode::kKernel, 1);
-  ASSERT_FALSE(status.has_value());
-  EXPECT_EQ(status.error().kind(), ErrorKind::kUnsupported);
-}
-
 TEST(Machine, LowInterruptsReachBothControllers) {
   const std::vector<IrqRoute> routes = BaseIrqRoutes(IrqChipMode::kKernel);
   EXPECT_EQ(routes.size(), 40U);
