@@ -42,7 +42,7 @@ std::string Contents(const sys::UniqueFd& file) {
   return {bytes.begin(), bytes.end()};
 }
 
-Outcome Run(std::vector<std::string_view> arguments) {
+Outcome Crosvm(std::vector<std::string_view> arguments) {
   const sys::UniqueFd out(memfd_create("out", MFD_CLOEXEC));
   const sys::UniqueFd err(memfd_create("err", MFD_CLOEXEC));
   const Hooks hooks = {&FakeRunVm, &FakeRunDevice, &FakeDevices};
@@ -51,7 +51,7 @@ Outcome Run(std::vector<std::string_view> arguments) {
 }
 
 TEST(App, RunHandsOverAValidConfiguration) {
-  const Outcome outcome = Run({"run", "--kvm-device=/dev/null", "-c2", "/proc/self/exe"});
+  const Outcome outcome = Crosvm({"run", "--kvm-device=/dev/null", "-c2", "/proc/self/exe"});
   EXPECT_EQ(outcome.status, kExitReset) << outcome.err;
   EXPECT_EQ(seen_config.kernel, "/proc/self/exe");
   EXPECT_EQ(seen_config.cpus, 2u);
@@ -60,7 +60,7 @@ TEST(App, RunHandsOverAValidConfiguration) {
 
 TEST(App, BadArgumentsAreStatus35AndOneSentence) {
   const auto expect = [](std::vector<std::string_view> arguments, std::string_view err) {
-    const Outcome outcome = Run(std::move(arguments));
+    const Outcome outcome = Crosvm(std::move(arguments));
     EXPECT_EQ(outcome.status, kExitBadArguments);
     EXPECT_EQ(outcome.err, err);
   };
@@ -74,11 +74,11 @@ TEST(App, BadArgumentsAreStatus35AndOneSentence) {
   expect({"rum"}, "crosvm: \"rum\" is not a command; did you mean run?; `crosvm help` lists them\n");
   expect({"stop"}, "crosvm stop: an argument is missing; usage: crosvm stop SOCKET\n");
   expect({"run", "--log-level=loud", "--kvm-device=/dev/null", "/proc/self/exe"},
-         Run({"run", "--log-level=loud", "--kvm-device=/dev/null", "/proc/self/exe"}).err);
+         Crosvm({"run", "--log-level=loud", "--kvm-device=/dev/null", "/proc/self/exe"}).err);
 }
 
 TEST(App, DumpConfigIsReadBack) {
-  const Outcome outcome = Run({"run", "--dump-config", "-m64", "vmlinuz"});
+  const Outcome outcome = Crosvm({"run", "--dump-config", "-m64", "vmlinuz"});
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   config::VmConfig config;
   ASSERT_TRUE(config::LoadConfigText(outcome.out, "dump", config));
@@ -86,12 +86,12 @@ TEST(App, DumpConfigIsReadBack) {
 }
 
 TEST(App, HelpAndVersion) {
-  EXPECT_EQ(Run({}).out, Overview());
-  EXPECT_EQ(Run({"help"}).out, Overview());
-  EXPECT_EQ(Run({"run", "--help"}).out, Run({"help", "run"}).out);
-  EXPECT_TRUE(Run({"version"}).out.starts_with("crosvm 0."));
+  EXPECT_EQ(Crosvm({}).out, Overview());
+  EXPECT_EQ(Crosvm({"help"}).out, Overview());
+  EXPECT_EQ(Crosvm({"run", "--help"}).out, Crosvm({"help", "run"}).out);
+  EXPECT_TRUE(Crosvm({"version"}).out.starts_with("crosvm 0."));
   for (const Command& command : Commands()) {
-    const Outcome outcome = Run({command.name, "--help"});
+    const Outcome outcome = Crosvm({command.name, "--help"});
     EXPECT_EQ(outcome.status, 0);
     EXPECT_NE(outcome.out.find("Usage: crosvm "), std::string::npos);
   }
@@ -100,7 +100,7 @@ TEST(App, HelpAndVersion) {
 // The golden file holds what a user reads; regenerate with CROSVM_UPDATE_GOLDEN=1 and look at the difference.
 TEST(App, HelpOfRunIsAsReviewed) {
   const std::string golden = std::string(CROSVM_SOURCE_DIR) + "/src/cli/testdata/run_help.txt";
-  const std::string help = Run({"run", "--help"}).out;
+  const std::string help = Crosvm({"run", "--help"}).out;
   if (getenv("CROSVM_UPDATE_GOLDEN") != nullptr) {
     const sys::UniqueFd file = sys::Open(golden, O_WRONLY | O_CREAT | O_TRUNC, 0644).value();
     ASSERT_TRUE(sys::WriteAll(file, help));
@@ -109,23 +109,23 @@ TEST(App, HelpOfRunIsAsReviewed) {
 }
 
 TEST(App, Device) {
-  EXPECT_NE(Run({"device"}).out.find("block - a disk"), std::string::npos);
-  EXPECT_EQ(Run({"device", "block", "--socket-path", "/s", "img,ro"}).status, 0);
+  EXPECT_NE(Crosvm({"device"}).out.find("block - a disk"), std::string::npos);
+  EXPECT_EQ(Crosvm({"device", "block", "--socket-path", "/s", "img,ro"}).status, 0);
   EXPECT_EQ(seen_device, "block /s img,ro");
-  EXPECT_EQ(Run({"device", "blok", "--socket-path", "/s"}).err,
+  EXPECT_EQ(Crosvm({"device", "blok", "--socket-path", "/s"}).err,
             "crosvm device: there is no device \"blok\"; did you mean block?; `crosvm device` lists "
             "them\n");
-  EXPECT_EQ(Run({"device", "block"}).status, 1);
+  EXPECT_EQ(Crosvm({"device", "block"}).status, 1);
 }
 
 TEST(App, CompletionNamesEveryCommandAndBuiltOption) {
   for (const char* shell : {"bash", "zsh", "fish"}) {
-    const std::string script = Run({"completion", shell}).out;
+    const std::string script = Crosvm({"completion", shell}).out;
     EXPECT_NE(script.find("shared-dir"), std::string::npos) << shell;
     EXPECT_NE(script.find("powerbtn"), std::string::npos) << shell;
     EXPECT_EQ(script.find("wayland"), std::string::npos) << shell;
   }
-  EXPECT_EQ(Run({"completion", "tcsh"}).status, 1);
+  EXPECT_EQ(Crosvm({"completion", "tcsh"}).status, 1);
 }
 
 // A VM's control socket on its own thread.
@@ -164,7 +164,7 @@ class VmCommands : public ::testing::Test {
 TEST_F(VmCommands, SendTheirRequests) {
   const auto sent = [&](std::vector<std::string_view> words) {
     words.push_back(path_);
-    const Outcome outcome = Run(words);
+    const Outcome outcome = Crosvm(words);
     EXPECT_EQ(outcome.status, 0) << outcome.err;
     return last_;
   };
@@ -177,17 +177,17 @@ TEST_F(VmCommands, SendTheirRequests) {
 }
 
 TEST_F(VmCommands, PrintAnswers) {
-  EXPECT_NE(Run({"ps", path_}).out.find("block[0]"), std::string::npos);
-  EXPECT_NE(Run({"ps", "--json", path_}).out.find("\"restarts\": 1"), std::string::npos);
-  EXPECT_NE(Run({"balloon_stats", path_}).out.find("\"balloon_actual\": 9"), std::string::npos);
+  EXPECT_NE(Crosvm({"ps", path_}).out.find("block[0]"), std::string::npos);
+  EXPECT_NE(Crosvm({"ps", "--json", path_}).out.find("\"restarts\": 1"), std::string::npos);
+  EXPECT_NE(Crosvm({"balloon_stats", path_}).out.find("\"balloon_actual\": 9"), std::string::npos);
 }
 
 TEST_F(VmCommands, RefusalsAreErrors) {
-  const Outcome outcome = Run({"resume", path_});
+  const Outcome outcome = Crosvm({"resume", path_});
   EXPECT_EQ(outcome.status, 1);
   EXPECT_TRUE(outcome.err.starts_with("crosvm resume: the VM refused: ")) << outcome.err;
-  EXPECT_EQ(Run({"stop", "/nonexistent.sock"}).status, 1);
-  EXPECT_EQ(Run({"powerbtn", "--wait", "1", path_}).status, 1);
+  EXPECT_EQ(Crosvm({"stop", "/nonexistent.sock"}).status, 1);
+  EXPECT_EQ(Crosvm({"powerbtn", "--wait", "1", path_}).status, 1);
 }
 
 TEST(Doctor, FindsTheHardwareFlag) {
@@ -198,11 +198,11 @@ TEST(Doctor, FindsTheHardwareFlag) {
 }
 
 TEST(Doctor, JsonAndTableAgree) {
-  const Outcome json = Run({"doctor", "--json"});
+  const Outcome json = Crosvm({"doctor", "--json"});
   const Diagnosis diagnosis = codec::FromJson<Diagnosis>(json.out).value();
   EXPECT_GT(diagnosis.findings.size(), 10u);
   EXPECT_EQ(json.status, diagnosis.worst() == Health::kBroken ? 1 : 0);
-  const std::string table = Run({"doctor"}).out;
+  const std::string table = Crosvm({"doctor"}).out;
   for (const Finding& finding : diagnosis.findings) {
     EXPECT_NE(table.find(finding.check), std::string::npos) << finding.check;
     EXPECT_TRUE(finding.health != Health::kOk || finding.fix.empty()) << finding.check;

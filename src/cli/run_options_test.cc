@@ -13,7 +13,7 @@ namespace {
 
 using config::VmConfig;
 
-Result<VmConfig> Run(std::vector<std::string_view> words) {
+Result<VmConfig> CommandLine(std::vector<std::string_view> words) {
   const Grammar grammar = {
       .options = RunOptions(), .options_first = true, .positional_name = "KERNEL"};
   const Arguments arguments = TRY(ParseArguments(grammar, words));
@@ -23,7 +23,7 @@ Result<VmConfig> Run(std::vector<std::string_view> words) {
 }
 
 std::string Problem(std::vector<std::string_view> words) {
-  const Result<VmConfig> config = Run(std::move(words));
+  const Result<VmConfig> config = CommandLine(std::move(words));
   return config ? "none" : config.error().ToString();
 }
 
@@ -62,7 +62,7 @@ TEST(RunOptions, EveryOptionOfTheReferenceIsKnown) {
 
 TEST(RunOptions, FillTheConfiguration) {
   const VmConfig config =
-      Run({"-c", "4", "-m", "512", "-p", "a", "-p", "b=c", "-i", "initrd", "-s", "/tmp/x", "--no-smt",
+      CommandLine({"-c", "4", "-m", "512", "-p", "a", "-p", "b=c", "-i", "initrd", "-s", "/tmp/x", "--no-smt",
            "--hugepages", "--split-irqchip", "--cpu-affinity", "0=1:1=2", "--rt-cpus", "0-1",
            "--syslog-tag", "t", "--disable-sandbox", "--seccomp-log-failures", "--acpi-table", "x",
            "--gdb", "1234", "--on-device-crash=stop", "--net-vq-pairs", "2"})
@@ -83,7 +83,7 @@ TEST(RunOptions, FillTheConfiguration) {
 
 TEST(RunOptions, DisksInOrderWithTheirKinds) {
   const VmConfig config =
-      Run({"-d", "a,sparse=false,block_size=4096,id=x", "--rwdisk", "b", "-r", "c", "--block",
+      CommandLine({"-d", "a,sparse=false,block_size=4096,id=x", "--rwdisk", "b", "-r", "c", "--block",
            "d,ro,direct,engine=pool", "--disk", "e,ro=false"})
           .value();
   ASSERT_EQ(config.disks.size(), 5u);
@@ -95,12 +95,12 @@ TEST(RunOptions, DisksInOrderWithTheirKinds) {
   EXPECT_TRUE(config.disks[3].ro && config.disks[3].direct);
   EXPECT_EQ(config.disks[3].engine, config::BlockEngine::kPool);
   EXPECT_FALSE(config.disks[4].ro);
-  EXPECT_TRUE(Run({"--rwroot", "x"})->disks[0].root);
+  EXPECT_TRUE(CommandLine({"--rwroot", "x"})->disks[0].root);
 }
 
 TEST(RunOptions, SerialGrammarOfTheReference) {
   const VmConfig config =
-      Run({"--serial", "type=unix,path=/tmp/a=b,num=2", "--serial",
+      CommandLine({"--serial", "type=unix,path=/tmp/a=b,num=2", "--serial",
            "type=Stdout,hardware=virtio-console,num=1,console,stdin=true", "--serial",
            "type=File,path=/x,input=/y,earlycon=true"})
           .value();
@@ -116,7 +116,7 @@ TEST(RunOptions, SerialGrammarOfTheReference) {
 
 TEST(RunOptions, SharedDirGrammarOfTheReference) {
   const VmConfig config =
-      Run({"--shared-dir", "/srv:data", "--shared-dir",
+      CommandLine({"--shared-dir", "/srv:data", "--shared-dir",
            "/x:y:type=fs:uidmap=0 1000 1,1 100000 10:timeout=7:cache=always:writeback=true:"
            "rewrite-security-xattrs=true:ascii_casefold=false"})
           .value();
@@ -129,11 +129,11 @@ TEST(RunOptions, SharedDirGrammarOfTheReference) {
   EXPECT_EQ(fs.timeout, 7u);
   EXPECT_TRUE(fs.writeback && fs.rewrite_security_xattrs);
   EXPECT_EQ(Problem({"--shared-dir", "/srv"}), "--shared-dir /srv: \"tag\" is missing");
-  EXPECT_EQ(Run({"--shared-dir", "/srv:t:type=P9"})->shared_dirs[0].type, config::SharedDirType::k9p);
+  EXPECT_EQ(CommandLine({"--shared-dir", "/srv:t:type=P9"})->shared_dirs[0].type, config::SharedDirType::k9p);
 }
 
 TEST(RunOptions, Network) {
-  const VmConfig config = Run({"--host_ip", "10.0.0.1", "--netmask", "255.255.255.0", "--mac",
+  const VmConfig config = CommandLine({"--host_ip", "10.0.0.1", "--netmask", "255.255.255.0", "--mac",
                                "52:54:00:00:00:01", "--tap-fd", "7", "--net", "user", "--net",
                                "tap-name=tap0,mac=52:54:00:00:00:02,vq-pairs=2"})
                               .value();
@@ -146,15 +146,15 @@ TEST(RunOptions, Network) {
 }
 
 TEST(RunOptions, VsockInEitherOrder) {
-  EXPECT_EQ(Run({"--cid", "5", "--vhost-vsock-device", "/x"})->vsock->device, "/x");
-  EXPECT_EQ(Run({"--vhost-vsock-device", "/x", "--cid", "5"})->vsock->device, "/x");
-  EXPECT_FALSE(Run({"--vhost-vsock-device", "/x"})->vsock);
-  EXPECT_EQ(Run({"--vsock", "5,socket=/tmp/v"})->vsock->socket, "/tmp/v");
+  EXPECT_EQ(CommandLine({"--cid", "5", "--vhost-vsock-device", "/x"})->vsock->device, "/x");
+  EXPECT_EQ(CommandLine({"--vhost-vsock-device", "/x", "--cid", "5"})->vsock->device, "/x");
+  EXPECT_FALSE(CommandLine({"--vhost-vsock-device", "/x"})->vsock);
+  EXPECT_EQ(CommandLine({"--vsock", "5,socket=/tmp/v"})->vsock->socket, "/tmp/v");
 }
 
 TEST(RunOptions, VhostUser) {
   const VmConfig config =
-      Run({"--vhost-user-blk", "/a", "--vhost-user-fs", "/b:tag", "--vhost-user-net", "/c"}).value();
+      CommandLine({"--vhost-user-blk", "/a", "--vhost-user-fs", "/b:tag", "--vhost-user-net", "/c"}).value();
   EXPECT_EQ(config.vhost_user[1].socket, "/b");
   EXPECT_EQ(config.vhost_user[1].tag, "tag");
   EXPECT_EQ(Problem({"--vhost-user-fs", "/b"}),
@@ -176,7 +176,7 @@ TEST(RunOptions, TheCommandLineWinsOverTheFile) {
   std::string path = "/tmp/crosvm_cli_test_XXXXXX";
   const sys::UniqueFd file(mkstemp(path.data()));
   ASSERT_TRUE(sys::WriteAll(file, R"({"cpus": 2, "mem": 64, "disks": [{"path": "a"}]})"));
-  const Result<VmConfig> config = Run({"--cpus", "3", "--rwdisk", "b", "--cfg", path});
+  const Result<VmConfig> config = CommandLine({"--cpus", "3", "--rwdisk", "b", "--cfg", path});
   const std::string missing = Problem({"--cfg", path + "x"});
   unlink(path.c_str());
   ASSERT_TRUE(config);

@@ -34,6 +34,7 @@ std::string_view Cut(std::string_view& rest, char separator) {
 
 Result<CpuSet> CpuSet::Parse(std::string_view text) {
   CpuSet set;
+  if (text.empty()) return set;
   bool more = true;
   while (more) {
     more = text.find(',') != std::string_view::npos;
@@ -85,6 +86,9 @@ Result<CpuAffinity> CpuAffinity::Parse(std::string_view text) {
       }
     }
     CpuSet set = TRY(CpuSet::Parse(item));
+    if (set.cpus.empty()) {
+      return Fail(ErrorKind::kInvalidArgument, "vCPU {} is assigned no CPU", vcpu);
+    }
     affinity.per_vcpu.emplace_back(vcpu, std::move(set));
   }
   return affinity;

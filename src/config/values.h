@@ -15,7 +15,7 @@ namespace crosvm::config {
 // CPU numbers above this are typing errors: no host has them (CPU_SETSIZE).
 inline constexpr uint32_t kMaxCpuIndex = 1023;
 
-// `0,2-4`: in the order given, repetitions kept.
+// `0,2-4`: in the order given, repetitions kept. An empty text is an empty set.
 struct CpuSet {
   std::vector<uint32_t> cpus;
 

@@ -12,7 +12,8 @@ TEST(CpuSet, KeepsOrderAndRepetitions) {
 }
 
 TEST(CpuSet, Refuses) {
-  for (const char* text : {"", ",", "1,", "-1", "1-", "1-2-3", "3-2", "a", "1 ", "0-4096"}) {
+  EXPECT_TRUE(CpuSet::Parse("")->cpus.empty());
+  for (const char* text : {",", "1,", "-1", "1-", "1-2-3", "3-2", "a", "1 ", "0-4096"}) {
     EXPECT_FALSE(CpuSet::Parse(text)) << text;
   }
 }
