@@ -1,3 +1,4 @@
+#!/bin/sh
 # Shared by the init of the initramfs and of the root disk: what to do once the system is up.
 #
 #   crosvm.test=NAME    run /tests/NAME, then power off
@@ -94,7 +95,10 @@ run_guest() {
     '') ;;
     shell)
       # A session of its own with the console as terminal; the dialogue ends when the console does.
-      setsid -c sh -c '. /lib/guest.sh; dialogue' <$tty >$tty 2>&1
+      # bash where there is one (the root disk): busybox' shell prefers its own applets to the programs.
+      shell=sh
+      [ -x /usr/bin/bash ] && shell=bash
+      setsid -c $shell -c '. /lib/guest.sh; dialogue' <$tty >$tty 2>&1
       finish
       ;;
     *)
