@@ -32,8 +32,9 @@ static_assert(std::atomic<bool>::is_always_lock_free);
 
 void SetMode(const termios& mode) {
   const int err = errno;
-  // A background process that changes the terminal would be stopped by SIGTTOU.
-  if (tcgetpgrp(saved.fd) == getpgrp()) {
+  // A background process that changes its own terminal would be stopped by SIGTTOU; another terminal has no say.
+  const pid_t foreground = tcgetpgrp(saved.fd);
+  if (foreground == -1 || foreground == getpgrp()) {
     while (tcsetattr(saved.fd, TCSANOW, &mode) != 0 && errno == EINTR) {
     }
   }

@@ -24,7 +24,7 @@ class SplitIrqChipTest : public ::testing::Test {
     ASSERT_TRUE(bus.Write(address, bytes));
   }
   void StartPics() {
-    for (const uint64_t base : {0x20, 0xa0}) {
+    for (const uint64_t base : {uint64_t{0x20}, uint64_t{0xa0}}) {
       Put(ports, base, {0x11});
       Put(ports, base + 1, {static_cast<uint8_t>(base == 0x20 ? 0x20 : 0x28)});
       Put(ports, base + 1, {0x04});
