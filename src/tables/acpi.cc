@@ -21,6 +21,7 @@ constexpr size_t kFadtXDsdt = 140;
 constexpr uint32_t kFadtWbinvd = 1U << 0;
 constexpr uint32_t kFadtProcC1 = 1U << 2;
 constexpr uint32_t kFadtNoSleepButton = 1U << 5;
+constexpr uint32_t kFadtRtcNotFixed = 1U << 6;
 constexpr uint32_t kFadtTimer32Bit = 1U << 8;
 constexpr uint32_t kFadtResetRegister = 1U << 10;
 
@@ -51,8 +52,8 @@ void AppendPortRegister(ByteWriter& out, uint16_t port, uint8_t bytes) {
 }
 
 uint32_t FadtFlags(const AcpiPower& power) {
-  // PWR_BUTTON clear: the power button is the fixed-hardware one, in PM1 status and enable.
-  uint32_t flags = kFadtWbinvd | kFadtProcC1 | kFadtNoSleepButton;
+  // PWR_BUTTON clear: the power button is the fixed-hardware one, in PM1 status and enable. The clock's alarm is not there.
+  uint32_t flags = kFadtWbinvd | kFadtProcC1 | kFadtNoSleepButton | kFadtRtcNotFixed;
   if (power.pm_timer != 0) flags |= kFadtTimer32Bit;
   if (power.reset_port != 0) flags |= kFadtResetRegister;
   return flags;

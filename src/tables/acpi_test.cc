@@ -85,8 +85,8 @@ TEST(Acpi, FadtDescribesThePowerRegisters) {
   EXPECT_EQ(fadt[92], 4);
   EXPECT_EQ(fadt[108], 0x32);
   EXPECT_EQ(LoadU16(fadt, 109), 0x0007);  // legacy devices, 8042, no VGA
-  // WBINVD, C1, no sleep button, 32-bit timer, reset register; bit 4 clear: fixed power button.
-  EXPECT_EQ(LoadU32(fadt, 112), 0x525U);
+  // WBINVD, C1, no sleep button, no RTC wake, 32-bit timer, reset register; bit 4 clear: fixed power button.
+  EXPECT_EQ(LoadU32(fadt, 112), 0x565U);
   const Bytes reset = {1, 8, 0, 1, 0xf9, 0x0c, 0, 0, 0, 0, 0, 0, 6};
   EXPECT_TRUE(std::equal(reset.begin(), reset.end(), fadt.begin() + 116));
   EXPECT_EQ(LoadU64(fadt, 132), 0x1000U);
@@ -101,7 +101,7 @@ TEST(Acpi, FadtOfALegacyFreeMachineSaysSo) {
   config.power = {.sci = 5, .pm1_event = 0xc000, .pm1_control = 0xc004};
   const Bytes fadt = BuildFadt(config, 0, 0);
   EXPECT_EQ(LoadU16(fadt, 109), 0x0024);  // no VGA, no RTC
-  EXPECT_EQ(LoadU32(fadt, 112), 0x025U);
+  EXPECT_EQ(LoadU32(fadt, 112), 0x065U);
   EXPECT_EQ(fadt[108], 0);
   EXPECT_EQ(fadt[91], 0);
   EXPECT_EQ(LoadU64(fadt, 120), 0U);  // no reset register

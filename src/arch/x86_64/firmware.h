@@ -29,7 +29,7 @@ struct MachineInfo {
   // A keyboard controller with a keyboard. One that only resets is not shown: a guest would wait for its answers.
   bool keyboard = false;
   bool pvpanic = true;
-  bool pm_timer = false;
+  bool pm_timer = true;
   bool reset_port = true;  // kResetPort
   uint16_t pci_buses = 1;  // at most 64
   bool native_hotplug = true;
