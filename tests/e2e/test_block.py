@@ -22,7 +22,7 @@ class ThreeDisks(E2eTest):
             images.Sparse(self.Path(name), 32 * images.MIB)
         vm = self.Vm(cpus=2, options=["-r", self.RootPath()], disks=[
             images.Disk(self.Path("uring"), writable=True, suboptions=("queues=2", "id=first-disk")),
-            images.Disk(self.Path("pool"), writable=True, suboptions=("queues=2", "async=threads", "block_size=4096")),
+            images.Disk(self.Path("pool"), writable=True, suboptions=("queues=2", "engine=threads", "block_size=4096")),
             images.Disk(self.Path("fixed"))])
         vm.Boot(20)
         type(self).shared, type(self).content = vm, content
