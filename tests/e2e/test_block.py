@@ -21,8 +21,8 @@ class ThreeDisks(E2eTest):
         for name in ("uring", "pool"):
             images.Sparse(self.Path(name), 32 * images.MIB)
         vm = self.Vm(cpus=2, options=["-r", self.RootPath()], disks=[
-            images.Disk(self.Path("uring"), writable=True, suboptions=("queues=2", "id=first-disk")),
-            images.Disk(self.Path("pool"), writable=True, suboptions=("queues=2", "engine=threads", "block_size=4096")),
+            images.Disk(self.Path("uring"), writable=True, suboptions=("queues=2", "id=first-disk", "engine=io_uring")),
+            images.Disk(self.Path("pool"), writable=True, suboptions=("queues=2", "engine=pool", "block_size=4096")),
             images.Disk(self.Path("fixed"))])
         vm.Boot(20)
         type(self).shared, type(self).content = vm, content
