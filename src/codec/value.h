@@ -25,22 +25,22 @@ class Value {
   // In the order of the document; no name occurs twice.
   using Object = std::vector<Member>;
 
-  Value() = default;  // null
-  explicit Value(bool value) : data_(value) {}
+  // All defined in value.cc, where Member is complete.
+  Value();  // null
+  explicit Value(bool value);
   Value(const char*) = delete;  // would become a bool
   // Negative numbers only are kept as int64_t, so that a number has one representation.
-  explicit Value(int64_t value) {
-    if (value < 0) {
-      data_ = value;
-    } else {
-      data_ = static_cast<uint64_t>(value);
-    }
-  }
-  explicit Value(uint64_t value) : data_(value) {}
-  explicit Value(std::string value) : data_(std::move(value)) {}
-  explicit Value(Bytes value) : data_(std::move(value)) {}
-  explicit Value(Array value) : data_(std::move(value)) {}
+  explicit Value(int64_t value);
+  explicit Value(uint64_t value);
+  explicit Value(std::string value);
+  explicit Value(Bytes value);
+  explicit Value(Array value);
   explicit Value(Object value);
+  Value(const Value&);
+  Value(Value&&) noexcept;
+  Value& operator=(const Value&);
+  Value& operator=(Value&&) noexcept;
+  ~Value();
 
   bool is_null() const { return std::holds_alternative<std::monostate>(data_); }
   // Null when the value is of another type.
