@@ -335,7 +335,8 @@ int RunInKernel(const std::vector<sock_filter>& code, const Policy& policy,
       const int error = static_cast<int>(expected[i] & SECCOMP_RET_DATA);
       if (allowed ? result < 0 : (result != -1 || errno != error)) ++wrong;
     }
-    _exit(std::min(wrong, 98));
+    // Not _exit(): a sanitizer's would look for leaks, with calls that are now denied.
+    syscall(SYS_exit_group, std::min(wrong, 98));
   }
   int status = 0;
   waitpid(pid, &status, 0);
