@@ -122,9 +122,10 @@ TEST_F(FdSourceTest, DevNullEndsAtOnce) {
 TEST_F(FdSourceTest, NothingHappensAfterItsEnd) {
   Open();
   Start();
+  ASSERT_EQ(write(writer.get(), "lost", 4), 4);
   source->Resume();
   source.reset();
-  Type("lost");
+  loop.RunUntilIdle();
   EXPECT_EQ(text, "");
 }
 

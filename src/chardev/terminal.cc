@@ -12,8 +12,11 @@
 namespace crosvm::chardev {
 namespace {
 
-constexpr int kDeadly[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGILL, SIGABRT, SIGBUS,  SIGFPE,
-                           SIGSEGV, SIGTERM, SIGXCPU, SIGSYS, SIGTRAP, SIGALRM, SIGPIPE};
+// Faults come first to us even if somebody handles them (a sanitizer, a crash reporter), who then
+// gets them.
+constexpr int kFaults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+constexpr int kDeadly[] = {SIGHUP, SIGINT,  SIGQUIT, SIGTERM, SIGXCPU,
+                           SIGSYS, SIGTRAP, SIGALRM, SIGPIPE};
 constexpr int kSignalCount = 65;
 
 // What the handlers use. Written on the main thread before `installed` is set.
@@ -32,7 +35,8 @@ static_assert(std::atomic<bool>::is_always_lock_free);
 
 void SetMode(const termios& mode) {
   const int err = errno;
-  // A background process that changes its own terminal would be stopped by SIGTTOU; another terminal has no say.
+  // A background process that changes its own terminal would be stopped by SIGTTOU; another
+  // terminal has no say.
   const pid_t foreground = tcgetpgrp(saved.fd);
   if (foreground == -1 || foreground == getpgrp()) {
     while (tcsetattr(saved.fd, TCSANOW, &mode) != 0 && errno == EINTR) {
@@ -41,32 +45,38 @@ void SetMode(const termios& mode) {
   errno = err;
 }
 
-void OnDeadly(int signal) {
-  RestoreTerminalFromSignal();
-  // Whatever was there before acts now: at once, as soon as this handler returns, or by the fault
-  // happening again.
-  sigaction(signal, &saved.old_actions[signal], nullptr);
-  raise(signal);
+bool IsFault(int signal) {
+  for (const int fault : kFaults) {
+    if (fault == signal) return true;
+  }
+  return false;
 }
 
-void OnStop(int) {
+void OnDeadly(int signal, siginfo_t* info, void*) {
+  RestoreTerminalFromSignal();
+  // Whatever was there before acts now. A fault happens again by itself, with its details; others
+  // are sent again.
+  sigaction(signal, &saved.old_actions[signal], nullptr);
+  if (!IsFault(signal) || info->si_code <= 0) raise(signal);
+}
+
+void OnStop(int, siginfo_t*, void*) {
   RestoreTerminalFromSignal();
   raise(SIGSTOP);
 }
 
-void OnContinue(int) {
+void OnContinue(int, siginfo_t*, void*) {
   if (installed.load(std::memory_order_acquire)) SetMode(saved.raw);
 }
 
-void Handle(int signal, void (*handler)(int)) {
+void Handle(int signal, void (*handler)(int, siginfo_t*, void*)) {
   struct sigaction old {};
-  if (sigaction(signal, nullptr, &old) != 0 || (old.sa_flags & SA_SIGINFO) != 0 ||
-      old.sa_handler != SIG_DFL) {
-    return;  // somebody has a plan for it
-  }
+  if (sigaction(signal, nullptr, &old) != 0) return;
+  const bool by_default = (old.sa_flags & SA_SIGINFO) == 0 && old.sa_handler == SIG_DFL;
+  if (!by_default && !IsFault(signal)) return;  // somebody has a plan for it
   struct sigaction action {};
-  action.sa_handler = handler;
-  action.sa_flags = SA_RESTART;
+  action.sa_sigaction = handler;
+  action.sa_flags = SA_RESTART | SA_SIGINFO | SA_ONSTACK;
   sigemptyset(&action.sa_mask);
   saved.old_actions[signal] = old;
   saved.handled[signal] = sigaction(signal, &action, nullptr) == 0;
@@ -101,6 +111,7 @@ Result<RawTerminal> RawTerminal::Enter(sys::BorrowedFd fd) {
   static const bool at_exit = std::atexit(RestoreTerminalFromSignal) == 0;
   (void)at_exit;
   installed.store(true, std::memory_order_release);
+  for (const int signal : kFaults) Handle(signal, OnDeadly);
   for (const int signal : kDeadly) Handle(signal, OnDeadly);
   Handle(SIGTSTP, OnStop);
   Handle(SIGCONT, OnContinue);

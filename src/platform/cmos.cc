@@ -113,11 +113,11 @@ void Cmos::WriteByte(uint64_t offset, uint8_t value) {
 }
 
 Cmos::Microseconds Cmos::GuestTime() const {
-  if ((memory_[kStatusB] & kSet) != 0) return frozen_;
   return std::chrono::duration_cast<Microseconds>(clock_().time_since_epoch()) + offset_;
 }
 
 tm Cmos::Fields() const {
+  if ((memory_[kStatusB] & kSet) != 0) return frozen_;
   const time_t seconds = std::chrono::floor<std::chrono::seconds>(GuestTime()).count();
   tm fields{};
   gmtime_r(&seconds, &fields);
@@ -125,14 +125,14 @@ tm Cmos::Fields() const {
 }
 
 void Cmos::SetFields(const tm& fields) {
+  if ((memory_[kStatusB] & kSet) != 0) {
+    frozen_ = fields;
+    return;
+  }
   tm copy = fields;
   // timegm() brings impossible dates into range.
   const Microseconds wanted = std::chrono::seconds(timegm(&copy));
-  if ((memory_[kStatusB] & kSet) != 0) {
-    frozen_ = wanted;
-  } else {
-    offset_ += wanted - GuestTime();
-  }
+  offset_ += wanted - GuestTime();
 }
 
 uint8_t Cmos::Encode(int value) const {
@@ -248,9 +248,9 @@ void Cmos::WriteRegister(uint8_t index, uint8_t value) {
 void Cmos::WriteStatusB(uint8_t value) {
   const bool was_set = (memory_[kStatusB] & kSet) != 0;
   const bool set = (value & kSet) != 0;
-  if (set && !was_set) frozen_ = GuestTime();
+  if (set && !was_set) frozen_ = Fields();
   memory_[kStatusB] = set ? value & static_cast<uint8_t>(~kUpdateEnable) : value;
-  if (was_set && !set) offset_ += frozen_ - GuestTime();
+  if (was_set && !set) SetFields(frozen_);
   ArmSecond();
   ArmPeriod();
 }

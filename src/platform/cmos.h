@@ -47,7 +47,7 @@ class Cmos : public ByteDevice {
 
   uint8_t ReadRegister(uint8_t index) CROSVM_REQUIRES(mutex_);
   void WriteRegister(uint8_t index, uint8_t value) CROSVM_REQUIRES(mutex_);
-  // The guest's time since 1970.
+  // The guest's time since 1970, while it runs.
   Microseconds GuestTime() const CROSVM_REQUIRES(mutex_);
   tm Fields() const CROSVM_REQUIRES(mutex_);
   void SetFields(const tm& fields) CROSVM_REQUIRES(mutex_);
@@ -72,7 +72,9 @@ class Cmos : public ByteDevice {
   uint8_t index_ CROSVM_GUARDED_BY(mutex_) = 0;
   std::array<uint8_t, kSize> memory_ CROSVM_GUARDED_BY(mutex_){};
   Microseconds offset_ CROSVM_GUARDED_BY(mutex_){0};  // of the guest's clock from the host's
-  Microseconds frozen_ CROSVM_GUARDED_BY(mutex_){0};  // the guest's time while SET is on
+  // What the registers hold while SET is on: a date in the making, of which only the whole need be
+  // possible.
+  tm frozen_ CROSVM_GUARDED_BY(mutex_){};
   RemoteTimer second_timer_;
   RemoteTimer period_timer_;
 };

@@ -226,9 +226,12 @@ std::shared_ptr<bus::Device> Pit::speaker_port() {
   return std::make_shared<PitPorts>(*this, true);
 }
 
+std::chrono::nanoseconds Pit::Elapsed() const {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(clock_() - start_);
+}
+
 uint64_t Pit::Now() const {
-  const auto ns = static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(clock_() - start_).count());
+  const auto ns = static_cast<uint64_t>(Elapsed().count());
   return ns / kNsPerSecond * kHz + ns % kNsPerSecond * kHz / kNsPerSecond;
 }
 
@@ -286,13 +289,12 @@ void Pit::WriteSpeaker(uint8_t value) {
 }
 
 void Pit::Arm() {
-  const uint64_t now = Now();
-  next_rise_ = channels_[0].NextRise(now);
+  next_rise_ = channels_[0].NextRise(Now());
   if (!next_rise_) {
     timer_.Cancel();
     return;
   }
-  timer_.Set(std::max(ToNanoseconds(*next_rise_ - now), kShortestPeriod));
+  timer_.Set(std::max(ToNanoseconds(*next_rise_) - Elapsed(), kShortestPeriod));
 }
 
 void Pit::OnTimer() {

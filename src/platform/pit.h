@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -78,7 +79,8 @@ class Pit {
   void WriteCounter(uint64_t offset, uint8_t value);
   uint8_t ReadSpeaker();
   void WriteSpeaker(uint8_t value);
-  uint64_t Now() const;
+  std::chrono::nanoseconds Elapsed() const;  // since start_
+  uint64_t Now() const;                      // the same in ticks
   void Control(uint8_t value) CROSVM_REQUIRES(mutex_);
   void Arm() CROSVM_REQUIRES(mutex_);
   void OnTimer();
