@@ -1,0 +1,555 @@
+#include "vhost_user/frontend.h"
+
+#include <linux/virtio_config.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/checked_math.h"
+#include "base/log.h"
+#include "sys/file.h"
+#include "virtio/types.h"
+
+namespace crosvm::vhost_user {
+namespace {
+
+using virtio::FeatureBit;
+
+constexpr uint64_t kWantedProtocol = kProtocolMq | kProtocolReplyAck | kProtocolBackendReq |
+                                     kProtocolConfig | kProtocolInflightShmfd |
+                                     kProtocolResetDevice | kProtocolStatus;
+constexpr unsigned kFeatureLogAll = 26;  // VHOST_F_LOG_ALL, of vhost and not of virtio
+// What a back-end may offer but must not be offered to a guest through us.
+constexpr uint64_t kHiddenFeatures =
+    kFeatureProtocol | FeatureBit(kFeatureLogAll) | FeatureBit(VIRTIO_F_ACCESS_PLATFORM);
+constexpr uint8_t kRunningStatus = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
+                                   VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
+
+}  // namespace
+
+// Marks a call, so that the loop leaves the socket to it; afterwards the loop looks again.
+class Frontend::CallScope {
+ public:
+  explicit CallScope(Frontend& frontend) : frontend_(frontend) {
+    MutexLock lock(frontend_.state_mutex_);
+    ++frontend_.calls_;
+  }
+  ~CallScope() {
+    {
+      MutexLock lock(frontend_.state_mutex_);
+      --frontend_.calls_;
+      if (!std::exchange(frontend_.silenced_, false)) return;
+    }
+    frontend_.loop_.Post([weak = std::weak_ptr(frontend_.self_)] {
+      const auto self = weak.lock();
+      if (self && (*self)->socket_watch_.active()) {
+        (*self)->socket_watch_.SetInterest(event::Interest::kRead);
+      }
+    });
+  }
+
+ private:
+  Frontend& frontend_;
+};
+
+Frontend::Frontend(event::EventLoop& loop, FrontendOptions options)
+    : loop_(loop), options_(std::move(options)), self_(std::make_shared<Frontend*>(this)) {}
+
+Frontend::~Frontend() {
+  // Before the descriptors that they watch.
+  socket_watch_.Reset();
+  backend_watch_.Reset();
+}
+
+Result<std::unique_ptr<Frontend>> Frontend::Connect(event::EventLoop& loop, sys::UnixSocket socket,
+                                                    FrontendOptions options) {
+  if (options.info.queue_sizes.size() > kMaxQueues) {
+    return Fail(ErrorKind::kInvalidArgument, "{} queues, vhost-user knows {}",
+                options.info.queue_sizes.size(), kMaxQueues);
+  }
+  std::unique_ptr<Frontend> frontend(new Frontend(loop, std::move(options)));
+  MutexLock lock(frontend->mutex_);
+  TRY_CONTEXT(frontend->Attach(std::move(socket)), "connecting to the device process of {}",
+              frontend->options_.name);
+  return frontend;
+}
+
+Status Frontend::Attach(sys::UnixSocket socket) {
+  CallScope call(*this);
+  socket_watch_.Reset();
+  backend_watch_.Reset();
+  generation_.fetch_add(1);
+  socket_ = std::move(socket);
+  reader_ = MessageReader();
+  broken_ = false;
+  timeout_ = options_.handshake_timeout;
+  TRY(sys::SetNonBlocking(socket_.fd(), false));
+  Status shaken = Handshake();
+  timeout_ = options_.reply_timeout;
+  if (!shaken) {
+    broken_ = true;
+    return shaken;
+  }
+  socket_watch_ = TRY(
+      loop_.AddWatch(socket_.fd(), event::Interest::kRead, [this](event::Ready) { OnSocketReady(); }));
+  return {};
+}
+
+Status Frontend::Handshake() {
+  backend_features_ = TRY(GetU64(Request::kGetFeatures));
+  protocol_features_ = 0;
+  if ((backend_features_ & kFeatureProtocol) != 0) {
+    const uint64_t offered = TRY(GetU64(Request::kGetProtocolFeatures));
+    const uint64_t chosen = offered & kWantedProtocol;
+    TRY(Set(Request::kSetProtocolFeatures, BytesOf(U64{chosen})));
+    protocol_features_ = chosen;
+  }
+  TRY(Set(Request::kSetOwner, {}));
+  std::vector<uint16_t>& sizes = options_.info.queue_sizes;
+  uint64_t queues = sizes.size();
+  if (Has(kProtocolMq)) queues = TRY(GetU64(Request::kGetQueueNum));
+  if (active_ && queues < sizes.size()) {
+    return Fail(ErrorKind::kUnsupported, "the new device process has fewer queues");
+  }
+  if (queues < sizes.size()) sizes.resize(queues);
+  const uint64_t features = backend_features_ & ~kHiddenFeatures;
+  if (!active_) {
+    options_.info.features = features;
+  } else if ((features_ & ~features) != 0) {
+    return Fail(ErrorKind::kUnsupported, "the new device process lacks features {:#x}",
+                features_ & ~features);
+  }
+  if (Has(kProtocolBackendReq)) TRY(OpenBackendChannel());
+  return {};
+}
+
+Status Frontend::OpenBackendChannel() {
+  auto [ours, theirs] = TRY(sys::UnixSocket::Pair(sys::SocketType::kStream));
+  TRY(sys::SetNonBlocking(ours.fd(), true));
+  const sys::BorrowedFd fds[] = {theirs.fd()};
+  TRY(Set(Request::kSetBackendReqFd, {}, fds));
+  backend_channel_ = std::move(ours);
+  backend_reader_ = MessageReader();
+  backend_watch_ = TRY(loop_.AddWatch(backend_channel_.fd(), event::Interest::kRead,
+                                      [this](event::Ready) { OnBackendRequest(); }));
+  return {};
+}
+
+bool Frontend::packed() const { return (features_ & FeatureBit(VIRTIO_F_RING_PACKED)) != 0; }
+
+Status Frontend::CheckAlive() const {
+  if (!broken_) return {};
+  return Fail(ErrorKind::kDisconnected, "the device process of {} is gone", options_.name);
+}
+
+Error Frontend::Break(Error why) {
+  if (std::exchange(broken_, true)) return why;
+  PostFailed(why.Clone());
+  return why;
+}
+
+void Frontend::PostFailed(Error why) {
+  auto shared = std::make_shared<Error>(std::move(why));
+  loop_.Post([weak = std::weak_ptr(self_), shared, generation = generation_.load()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    Frontend& frontend = **self;
+    if (frontend.generation_.load() != generation) return;
+    frontend.socket_watch_.Reset();
+    frontend.backend_watch_.Reset();
+    std::function<void(Error)> failed;
+    {
+      MutexLock lock(frontend.state_mutex_);
+      failed = frontend.events_.failed;
+    }
+    if (failed) failed(std::move(*shared));
+  });
+}
+
+void Frontend::SetEvents(virtio::BackendEvents events) {
+  MutexLock lock(state_mutex_);
+  events_ = std::move(events);
+}
+
+Status Frontend::Set(Request request, std::span<const uint8_t> payload,
+                     std::span<const sys::BorrowedFd> fds) {
+  TRY(CheckAlive());
+  const bool acknowledged = Has(kProtocolReplyAck);
+  const auto number = static_cast<uint32_t>(request);
+  const auto exchange = [&]() -> Status {
+    TRY(socket_.SetTimeouts(timeout_));
+    TRY(SendMessage(socket_, number, acknowledged ? kFlagNeedReply : 0, payload, fds));
+    return {};
+  };
+  if (Status sent = exchange(); !sent) {
+    return std::unexpected(Break(std::move(sent).error().Context(RequestName(number))));
+  }
+  if (!acknowledged) return {};
+  const Message reply = TRY(ReceiveReply(request, timeout_));
+  const Result<U64> result = reply.As<U64>();
+  if (!result || !reply.fds.empty()) {
+    return std::unexpected(
+        Break(MakeError(ErrorKind::kProtocol, "bad acknowledgement of {}", RequestName(number))));
+  }
+  if (result->value.value() != 0) {
+    return Fail(ErrorKind::kProtocol, "{} refuses {}", options_.name, RequestName(number));
+  }
+  return {};
+}
+
+Result<Message> Frontend::Get(Request request, std::span<const uint8_t> payload,
+                              std::chrono::milliseconds timeout) {
+  TRY(CheckAlive());
+  const auto number = static_cast<uint32_t>(request);
+  Status timed = socket_.SetTimeouts(timeout_);
+  Status sent = timed ? SendMessage(socket_, number, 0, payload) : std::move(timed);
+  if (!sent) return std::unexpected(Break(std::move(sent).error().Context(RequestName(number))));
+  return ReceiveReply(request, timeout);
+}
+
+Result<Message> Frontend::ReceiveReply(Request request, std::chrono::milliseconds timeout) {
+  const auto number = static_cast<uint32_t>(request);
+  const auto broken = [&](Error why) {
+    return std::unexpected(Break(std::move(why).Context(RequestName(number))));
+  };
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  while (true) {
+    // A peer that sends byte by byte gains no time.
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+        deadline - std::chrono::steady_clock::now());
+    if (left.count() <= 0) {
+      return broken(MakeError(ErrorKind::kTimedOut, "no answer within {} ms", timeout.count()));
+    }
+    if (Status timed = socket_.SetTimeouts(left); !timed) return broken(std::move(timed).error());
+    Result<std::optional<Message>> message = reader_.Read(socket_);
+    if (!message) return broken(std::move(message).error());
+    if (!*message) continue;
+    Message& reply = **message;
+    if (reply.request != number || !reply.is_reply()) {
+      return broken(MakeError(ErrorKind::kProtocol, "answered with {} (flags {:#x})",
+                              RequestName(reply.request), reply.flags));
+    }
+    return std::move(reply);
+  }
+}
+
+Result<uint64_t> Frontend::GetU64(Request request) {
+  const Message reply = TRY(Get(request, {}, timeout_));
+  const Result<U64> value = reply.As<U64>();
+  if (!value || !reply.fds.empty()) {
+    return std::unexpected(Break(MakeError(ErrorKind::kProtocol, "bad answer to {}",
+                                           RequestName(static_cast<uint32_t>(request)))));
+  }
+  return value->value.value();
+}
+
+Status Frontend::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
+  if (!options_.local_config.empty()) {
+    if (!RangeFits<size_t>(offset, data.size(), options_.local_config.size())) {
+      return Fail(ErrorKind::kInvalidArgument, "{} bytes at {} of the configuration", data.size(), offset);
+    }
+    std::copy_n(options_.local_config.begin() + offset, data.size(), data.begin());
+    return {};
+  }
+  if (!RangeFits<size_t>(offset, data.size(), kMaxConfigSize)) {
+    return Fail(ErrorKind::kInvalidArgument, "{} bytes at {} of the configuration", data.size(), offset);
+  }
+  MutexLock lock(mutex_);
+  CallScope call(*this);
+  TRY(CheckAlive());
+  if (!Has(kProtocolConfig)) return Fail(ErrorKind::kUnsupported, "{} has no configuration", options_.name);
+  const ConfigHeader header{.offset = offset, .size = static_cast<uint32_t>(data.size()), .flags = 0u};
+  std::vector<uint8_t> payload(sizeof(header) + data.size());
+  std::memcpy(payload.data(), &header, sizeof(header));
+  const Message reply = TRY(Get(Request::kGetConfig, payload, timeout_));
+  const Result<ConfigHeader> answered = reply.Front<ConfigHeader>();
+  // An empty answer is how a back-end says no.
+  if (reply.payload.empty()) return Fail(ErrorKind::kProtocol, "{} refuses GET_CONFIG", options_.name);
+  if (!answered || reply.payload.size() != payload.size() || !reply.fds.empty()) {
+    return std::unexpected(Break(MakeError(ErrorKind::kProtocol, "bad answer to GET_CONFIG")));
+  }
+  std::copy_n(reply.payload.begin() + sizeof(header), data.size(), data.begin());
+  return {};
+}
+
+Status Frontend::WriteConfig(uint32_t offset, std::span<const uint8_t> data) {
+  if (!RangeFits<size_t>(offset, data.size(), kMaxConfigSize)) {
+    return Fail(ErrorKind::kInvalidArgument, "{} bytes at {} of the configuration", data.size(), offset);
+  }
+  MutexLock lock(mutex_);
+  CallScope call(*this);
+  TRY(CheckAlive());
+  if (!Has(kProtocolConfig)) return Fail(ErrorKind::kUnsupported, "{} has no configuration", options_.name);
+  const ConfigHeader header{.offset = offset, .size = static_cast<uint32_t>(data.size()), .flags = 0u};
+  std::vector<uint8_t> payload(sizeof(header) + data.size());
+  std::memcpy(payload.data(), &header, sizeof(header));
+  std::copy(data.begin(), data.end(), payload.begin() + sizeof(header));
+  return Set(Request::kSetConfig, payload);
+}
+
+Status Frontend::CheckFeatures(uint64_t features) {
+  MutexLock lock(mutex_);
+  TRY(CheckAlive());
+  if ((features & ~options_.info.features) == 0) return {};
+  return Fail(ErrorKind::kUnsupported, "{} does not offer features {:#x}", options_.name,
+              features & ~options_.info.features);
+}
+
+Result<Frontend::Ring> Frontend::MakeRing(const virtio::QueueActivation& queue) const {
+  if (queue.index >= options_.info.queue_sizes.size()) {
+    return Fail(ErrorKind::kInvalidArgument, "{} has no queue {}", options_.name, queue.index);
+  }
+  Ring ring{.index = queue.index,
+            .size = queue.size,
+            .addresses = queue.addresses,
+            .position = queue.position,
+            .kick = {},
+            .call = {}};
+  ring.kick = TRY(queue.kick->Dup());
+  ring.call = TRY(queue.call->Dup());
+  return ring;
+}
+
+Status Frontend::Activate(const memory::GuestMemory& memory, uint64_t features,
+                          std::span<const virtio::QueueActivation> queues) {
+  std::vector<Ring> rings;
+  for (const virtio::QueueActivation& queue : queues) {
+    Ring ring = TRY(MakeRing(queue));
+    rings.push_back(std::move(ring));
+  }
+  MutexLock lock(mutex_);
+  CallScope call(*this);
+  TRY(CheckAlive());
+  memory_ = memory;
+  features_ = features;
+  rings_ = std::move(rings);
+  inflight_fd_.Reset();
+  active_ = true;
+  Status done = SendSetup();
+  // A refusal leaves the back-end alive and idle.
+  if (!done) active_ = false;
+  return done;
+}
+
+Status Frontend::SendSetup() {
+  TRY(Set(Request::kSetFeatures, BytesOf(U64{features_ | (backend_features_ & kFeatureProtocol)})));
+  if (Has(kProtocolInflightShmfd)) {
+    if (!inflight_fd_.valid()) TRY(GetInflight());
+    const sys::BorrowedFd fds[] = {inflight_fd_};
+    TRY(Set(Request::kSetInflightFd, BytesOf(inflight_), fds));
+  }
+  TRY(SendMemory());
+  for (const Ring& ring : rings_) TRY(SendRing(ring));
+  if (Has(kProtocolStatus)) TRY(SendStatus(kRunningStatus));
+  return {};
+}
+
+Status Frontend::GetInflight() {
+  uint16_t size = 1;
+  for (const Ring& ring : rings_) size = std::max(size, ring.size);
+  for (const uint16_t maximum : options_.info.queue_sizes) size = std::max(size, maximum);
+  const Inflight wanted{.queues = static_cast<uint16_t>(options_.info.queue_sizes.size()),
+                        .queue_size = size};
+  Message reply = TRY(Get(Request::kGetInflightFd, BytesOf(wanted), timeout_));
+  const Result<Inflight> answer = reply.As<Inflight>();
+  // A back-end that has nothing to track answers with size 0.
+  if (answer && answer->mmap_size.value() == 0 && reply.fds.empty()) {
+    protocol_features_ &= ~uint64_t{kProtocolInflightShmfd};
+    return {};
+  }
+  if (!answer || reply.fds.size() != 1) {
+    return std::unexpected(Break(MakeError(ErrorKind::kProtocol, "bad answer to GET_INFLIGHT_FD")));
+  }
+  inflight_ = *answer;
+  inflight_fd_ = std::move(reply.fds[0]);
+  return {};
+}
+
+Status Frontend::SendMemory() {
+  const std::span<const memory::RegionInfo> regions = memory_.regions();
+  if (regions.size() > sys::kMaxFdsPerMessage) {
+    return Fail(ErrorKind::kUnsupported, "{} memory regions, vhost-user takes {}", regions.size(),
+                sys::kMaxFdsPerMessage);
+  }
+  const MemoryHeader header{.count = static_cast<uint32_t>(regions.size()), .padding = 0u};
+  std::vector<uint8_t> payload(BytesOf(header).begin(), BytesOf(header).end());
+  std::vector<sys::BorrowedFd> fds;
+  for (const memory::RegionInfo& info : regions) {
+    const MemoryRegion region{.guest_address = info.start.value(),
+                              .size = info.size,
+                              .user_address = info.start.value(),
+                              .mmap_offset = info.fd_offset};
+    payload.insert(payload.end(), BytesOf(region).begin(), BytesOf(region).end());
+    fds.push_back(info.fd);
+  }
+  return Set(Request::kSetMemTable, payload, fds);
+}
+
+Status Frontend::SendRing(const Ring& ring) {
+  const uint32_t index = ring.index;
+  TRY(Set(Request::kSetVringNum, BytesOf(VringState{index, uint32_t{ring.size}})));
+  TRY(Set(Request::kSetVringBase, BytesOf(VringState{index, ring.position.ToVringBase(packed())})));
+  TRY(Set(Request::kSetVringAddr, BytesOf(VringAddr{.index = index,
+                                                    .flags = 0u,
+                                                    .descriptor = ring.addresses.descriptors.value(),
+                                                    .used = ring.addresses.device.value(),
+                                                    .available = ring.addresses.driver.value(),
+                                                    .log = uint64_t{0}})));
+  // The call first: some back-ends start at the kick.
+  const sys::BorrowedFd call[] = {ring.call.fd()};
+  TRY(Set(Request::kSetVringCall, BytesOf(U64{uint64_t{index}}), call));
+  const sys::BorrowedFd kick[] = {ring.kick.fd()};
+  TRY(Set(Request::kSetVringKick, BytesOf(U64{uint64_t{index}}), kick));
+  if ((backend_features_ & kFeatureProtocol) == 0) return {};
+  return Set(Request::kSetVringEnable, BytesOf(VringState{index, 1u}));
+}
+
+Status Frontend::SendStatus(uint8_t status) {
+  return Set(Request::kSetStatus, BytesOf(U64{uint64_t{status}}));
+}
+
+Status Frontend::StartQueue(const virtio::QueueActivation& queue) {
+  Ring ring = TRY(MakeRing(queue));
+  MutexLock lock(mutex_);
+  CallScope call(*this);
+  TRY(CheckAlive());
+  if (!active_) return Fail(ErrorKind::kInvalidArgument, "{} is not active", options_.name);
+  std::erase_if(rings_, [&](const Ring& other) { return other.index == queue.index; });
+  TRY(SendRing(ring));
+  rings_.push_back(std::move(ring));
+  return {};
+}
+
+Result<virtio::RingPosition> Frontend::FetchPosition(uint16_t index) {
+  const Message reply = TRY(Get(Request::kGetVringBase, BytesOf(VringState{uint32_t{index}, 0u}),
+                                options_.drain_timeout));
+  const Result<VringState> state = reply.As<VringState>();
+  if (!state || state->index.value() != index || !reply.fds.empty()) {
+    return std::unexpected(Break(MakeError(ErrorKind::kProtocol, "bad answer to GET_VRING_BASE")));
+  }
+  virtio::RingPosition position = virtio::RingPosition::FromVringBase(state->num, packed());
+  // A drained split ring has used all that it took.
+  if (!packed()) position.next_used = position.next_avail;
+  return position;
+}
+
+Result<virtio::RingPosition> Frontend::StopQueue(uint16_t index) {
+  MutexLock lock(mutex_);
+  CallScope call(*this);
+  const auto found = std::find_if(rings_.begin(), rings_.end(),
+                                  [&](const Ring& ring) { return ring.index == index; });
+  if (found == rings_.end()) {
+    return Fail(ErrorKind::kInvalidArgument, "queue {} of {} does not run", index, options_.name);
+  }
+  // Whatever comes of it, the guest has taken the queue back: a successor must not start it.
+  rings_.erase(found);
+  TRY(CheckAlive());
+  return FetchPosition(index);
+}
+
+Result<std::vector<virtio::RingPosition>> Frontend::Deactivate() {
+  MutexLock lock(mutex_);
+  CallScope call(*this);
+  // As in StopQueue: from here there is nothing to replay.
+  const std::vector<Ring> rings = std::exchange(rings_, {});
+  active_ = false;
+  inflight_fd_.Reset();
+  memory_ = memory::GuestMemory();
+  TRY(CheckAlive());
+  std::vector<virtio::RingPosition> positions;
+  uint16_t count = 0;
+  for (const Ring& ring : rings) count = std::max<uint16_t>(count, static_cast<uint16_t>(ring.index + 1));
+  positions.resize(count);
+  for (const Ring& ring : rings) {
+    positions[ring.index] = TRY(FetchPosition(ring.index));
+  }
+  if (Has(kProtocolStatus)) {
+    TRY(SendStatus(0));
+  } else if (Has(kProtocolResetDevice)) {
+    TRY(Set(Request::kResetDevice, {}));
+  }
+  return positions;
+}
+
+Status Frontend::Reattach(sys::UnixSocket socket) {
+  MutexLock lock(mutex_);
+  TRY_CONTEXT(Attach(std::move(socket)), "connecting to the new device process of {}", options_.name);
+  if (!active_) return {};
+  CallScope call(*this);
+  if (!rings_.empty() && (!Has(kProtocolInflightShmfd) || !inflight_fd_.valid())) {
+    broken_ = true;
+    return Fail(ErrorKind::kUnsupported, "{} keeps no in-flight records: its requests are lost",
+                options_.name);
+  }
+  for (Ring& ring : rings_) {
+    // A split ring tells itself how far it was used; the successor adds what its records say. Packed rings are placed by
+    // the records alone, or are where they began if there are none.
+    if (packed()) continue;
+    const auto used = memory_.Cell<uint16_t>(memory::GuestAddr(ring.addresses.device.value() + 2));
+    if (used) ring.position.next_avail = used->LoadAcquire();
+  }
+  TRY_CONTEXT(SendSetup(), "handing the rings of {} to the new device process", options_.name);
+  for (const Ring& ring : rings_) {
+    // The predecessor may have died between taking a notification and acting on it, or between publishing and
+    // interrupting. One too many of either does no harm.
+    ring.kick.Signal();
+    ring.call.Signal();
+  }
+  return {};
+}
+
+void Frontend::OnSocketReady() {
+  {
+    MutexLock lock(state_mutex_);
+    if (calls_ > 0) {
+      // The answer to a call: its thread reads it. Silence the watch until then, it is level-triggered.
+      silenced_ = true;
+      socket_watch_.SetInterest(event::Interest::kNone);
+      return;
+    }
+  }
+  MutexLock lock(mutex_);
+  if (broken_) {
+    socket_watch_.Reset();
+    return;
+  }
+  uint8_t byte = 0;
+  const ssize_t peeked = sys::RetryEintr(
+      [&] { return recv(socket_.fd().get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT); });
+  // A call that ended meanwhile has taken what was there.
+  if (peeked == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+  socket_watch_.Reset();
+  (void)Break(peeked > 0 ? MakeError(ErrorKind::kProtocol, "{} sent what it was not asked for", options_.name)
+                         : MakeError(ErrorKind::kDisconnected, "the device process of {} has closed",
+                                     options_.name));
+}
+
+void Frontend::OnBackendRequest() {
+  constexpr int kPerWake = 16;
+  for (int i = 0; i < kPerWake; ++i) {
+    Result<std::optional<Message>> message = backend_reader_.Read(backend_channel_);
+    if (message && !*message) return;
+    const auto config_change = static_cast<uint32_t>(BackendRequest::kConfigChange);
+    if (!message || (*message)->request != config_change || !(*message)->payload.empty() ||
+        !(*message)->fds.empty()) {
+      // The main socket tells whether the process is gone; a bad message here is its fault too.
+      backend_watch_.Reset();
+      if (!message && message.error().kind() == ErrorKind::kDisconnected) return;
+      MutexLock lock(mutex_);
+      (void)Break(MakeError(ErrorKind::kProtocol, "bad message of {} on the back-end channel", options_.name));
+      return;
+    }
+    if ((*message)->needs_reply()) {
+      (void)SendMessage(backend_channel_, config_change, kFlagReply, BytesOf(U64{0u}));
+    }
+    std::function<void()> changed;
+    {
+      MutexLock lock(state_mutex_);
+      changed = events_.config_changed;
+    }
+    if (changed) changed();
+  }
+}
+
+}  // namespace crosvm::vhost_user

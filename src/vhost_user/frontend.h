@@ -1,0 +1,146 @@
+// The VMM's end of vhost-user: a virtio::Backend that lives in another process (a jailed child of ours, or a foreign one
+// such as virtiofsd) or on another thread. Calls come from vCPU threads or the main loop, one at a time (a lock); each
+// waits for the back-end for a bounded time. The back-end is not trusted: whatever it sends or does not send ends in an
+// error and in `failed`, after which only Reattach() helps.
+//
+// Ring addresses are sent as guest-physical addresses (the memory table names each region by its own), so that no
+// pointer of the VMM leaks.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/result.h"
+#include "event/event_loop.h"
+#include "memory/guest_memory.h"
+#include "sys/socket.h"
+#include "vhost_user/message.h"
+#include "virtio/backend.h"
+
+namespace crosvm::vhost_user {
+
+struct FrontendOptions {
+  std::string name;  // "block[0]", for messages
+  // What the protocol does not tell: device id, maximal queue sizes, size of the configuration space. `features` is
+  // ignored: the back-end's are taken. More queues than the back-end has are dropped.
+  virtio::DeviceInfo info;
+  // For back-ends without the CONFIG protocol feature: the configuration space, answered from here.
+  std::vector<uint8_t> local_config;
+  std::chrono::milliseconds handshake_timeout{5000};
+  std::chrono::milliseconds reply_timeout{2000};
+  // For the calls that let the device finish its requests.
+  std::chrono::milliseconds drain_timeout{10000};
+};
+
+class Frontend final : public virtio::Backend {
+ public:
+  // Takes a connected stream socket and learns the back-end's features, within the handshake timeout. `loop` outlives
+  // the front-end, which is made, re-attached and destroyed on the loop's thread.
+  static Result<std::unique_ptr<Frontend>> Connect(event::EventLoop& loop, sys::UnixSocket socket,
+                                                   FrontendOptions options);
+  ~Frontend() override;
+
+  // Goes on with a successor of a back-end that died: replays features, memory, in-flight records and rings. The guest
+  // notices a delay. kUnsupported when the successor offers less than was acknowledged, or requests cannot be recovered.
+  Status Reattach(sys::UnixSocket socket);
+
+  const std::string& name() const override { return options_.name; }
+  const virtio::DeviceInfo& info() const override { return options_.info; }
+  void SetEvents(virtio::BackendEvents events) override;
+  Status ReadConfig(uint32_t offset, std::span<uint8_t> data) override;
+  Status WriteConfig(uint32_t offset, std::span<const uint8_t> data) override;
+  Status CheckFeatures(uint64_t features) override;
+  Status Activate(const memory::GuestMemory& memory, uint64_t features,
+                  std::span<const virtio::QueueActivation> queues) override;
+  Status StartQueue(const virtio::QueueActivation& queue) override;
+  Result<virtio::RingPosition> StopQueue(uint16_t index) override;
+  Result<std::vector<virtio::RingPosition>> Deactivate() override;
+
+ private:
+  // A queue that runs, with what is needed to start it again in a successor.
+  struct Ring {
+    uint16_t index = 0;
+    uint16_t size = 0;
+    virtio::RingAddresses addresses;
+    virtio::RingPosition position;
+    sys::EventFd kick;
+    sys::EventFd call;
+  };
+
+  Frontend(event::EventLoop& loop, FrontendOptions options);
+
+  Status Attach(sys::UnixSocket socket) CROSVM_REQUIRES(mutex_);
+  Status Handshake() CROSVM_REQUIRES(mutex_);
+  Status OpenBackendChannel() CROSVM_REQUIRES(mutex_);
+  Status SendSetup() CROSVM_REQUIRES(mutex_);
+  Status SendMemory() CROSVM_REQUIRES(mutex_);
+  Status GetInflight() CROSVM_REQUIRES(mutex_);
+  Status SendRing(const Ring& ring) CROSVM_REQUIRES(mutex_);
+  Status SendStatus(uint8_t status) CROSVM_REQUIRES(mutex_);
+  Result<virtio::RingPosition> FetchPosition(uint16_t index) CROSVM_REQUIRES(mutex_);
+  Result<Ring> MakeRing(const virtio::QueueActivation& queue) const;
+
+  // A request without an answer of its own; waits for the acknowledgement where that was negotiated.
+  Status Set(Request request, std::span<const uint8_t> payload,
+             std::span<const sys::BorrowedFd> fds = {}) CROSVM_REQUIRES(mutex_);
+  Result<Message> Get(Request request, std::span<const uint8_t> payload,
+                      std::chrono::milliseconds timeout) CROSVM_REQUIRES(mutex_);
+  Result<uint64_t> GetU64(Request request) CROSVM_REQUIRES(mutex_);
+  Result<Message> ReceiveReply(Request request, std::chrono::milliseconds timeout)
+      CROSVM_REQUIRES(mutex_);
+  Status CheckAlive() const CROSVM_REQUIRES(mutex_);
+  // The connection is unusable from here; `failed` is posted once.
+  Error Break(Error why) CROSVM_REQUIRES(mutex_);
+  bool Has(uint64_t protocol_feature) const CROSVM_REQUIRES(mutex_) {
+    return (protocol_features_ & protocol_feature) != 0;
+  }
+  bool packed() const CROSVM_REQUIRES(mutex_);
+
+  void OnSocketReady();
+  void OnBackendRequest();
+  void PostFailed(Error why);
+
+  event::EventLoop& loop_;
+  FrontendOptions options_;
+  // Posted work may run after the front-end is gone.
+  std::shared_ptr<Frontend*> self_;
+
+  // On the loop's thread alone.
+  event::Watch socket_watch_;
+  event::Watch backend_watch_;
+  sys::UnixSocket backend_channel_;
+  MessageReader backend_reader_;
+
+  // Held for the length of a call.
+  Mutex mutex_;
+  sys::UnixSocket socket_ CROSVM_GUARDED_BY(mutex_);
+  MessageReader reader_ CROSVM_GUARDED_BY(mutex_);
+  bool broken_ CROSVM_GUARDED_BY(mutex_) = true;
+  std::chrono::milliseconds timeout_ CROSVM_GUARDED_BY(mutex_){0};
+  uint64_t backend_features_ CROSVM_GUARDED_BY(mutex_) = 0;  // with kFeatureProtocol
+  uint64_t protocol_features_ CROSVM_GUARDED_BY(mutex_) = 0;
+  bool active_ CROSVM_GUARDED_BY(mutex_) = false;
+  memory::GuestMemory memory_ CROSVM_GUARDED_BY(mutex_);
+  uint64_t features_ CROSVM_GUARDED_BY(mutex_) = 0;
+  std::vector<Ring> rings_ CROSVM_GUARDED_BY(mutex_);
+  sys::UniqueFd inflight_fd_ CROSVM_GUARDED_BY(mutex_);
+  Inflight inflight_ CROSVM_GUARDED_BY(mutex_);
+
+  // Held for moments, also on the loop.
+  Mutex state_mutex_;
+  virtio::BackendEvents events_ CROSVM_GUARDED_BY(state_mutex_);
+  // A call is waiting for an answer: bytes on the socket are its own.
+  int calls_ CROSVM_GUARDED_BY(state_mutex_) = 0;
+  bool silenced_ CROSVM_GUARDED_BY(state_mutex_) = false;
+  // Counts connections, so that a late report of an old one is told from one of the new.
+  std::atomic<uint64_t> generation_{0};
+
+  class CallScope;
+};
+
+}  // namespace crosvm::vhost_user

@@ -1,0 +1,422 @@
+// The two ends against each other over a socket pair, the back-end on a thread of its own as in a device process.
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <future>
+#include <thread>
+
+#include "event/event_loop.h"
+#include "event/test_loop.h"
+#include "testing/child_main.h"
+#include "vhost_user/backend_server.h"
+#include "vhost_user/frontend.h"
+#include "virtio/testing/driver.h"
+#include "virtio/types.h"
+
+namespace crosvm::vhost_user {
+namespace {
+
+using virtio::testing::Driver;
+
+// Answers each request with its readable bytes. Requests that begin with '!' are held until released or recovered.
+class EchoDevice : public virtio::Device {
+ public:
+  explicit EchoDevice(event::EventLoop& loop) : loop_(loop) {
+    info_ = {.device_id = 42,
+             .features = virtio::kQueueFeatures | 3,
+             .queue_sizes = {64, 64},
+             .config_size = 8};
+  }
+  ~EchoDevice() override {
+    for (size_t i = 0; i < 2; ++i) AbandonHeld(i);
+  }
+  const virtio::DeviceInfo& info() const override { return info_; }
+  void ReadConfig(uint32_t offset, std::span<uint8_t> data) override {
+    for (size_t i = 0; i < data.size(); ++i) data[i] = config_[offset + i];
+  }
+  void WriteConfig(uint32_t offset, std::span<const uint8_t> data) override {
+    for (size_t i = 0; i < data.size(); ++i) config_[offset + i] = data[i];
+    NotifyConfigChanged();
+  }
+  void Configure(uint64_t features) override { features_ = features; }
+  Status StartQueue(uint16_t index, virtio::Queue queue) override {
+    queues_[index] = std::make_unique<virtio::Queue>(std::move(queue));
+    auto watch = loop_.AddWatch(queues_[index]->kick().fd(), event::Interest::kRead,
+                                [this, index](event::Ready) {
+                                  queues_[index]->kick().Drain();
+                                  Work(index);
+                                });
+    if (!watch) return std::unexpected(std::move(watch).error());
+    watches_[index] = std::move(*watch);
+    Work(index);
+    return {};
+  }
+  void StopQueue(uint16_t index, std::function<void(virtio::Queue)> done) override {
+    watches_[index].Reset();
+    for (virtio::Chain& chain : held_[index]) queues_[index]->Complete(std::move(chain), 0);
+    held_[index].clear();
+    queues_[index]->Flush();
+    const std::shared_ptr<virtio::Queue> queue = std::move(queues_[index]);
+    loop_.Post([queue, done = std::move(done)] { done(std::move(*queue)); });
+  }
+  void Reset() override {
+    features_ = 0;
+    ++resets_;
+  }
+  void AbandonHeld(size_t index) {
+    // As dying does: the chains are never finished, and the records keep them.
+    static std::vector<std::unique_ptr<virtio::Chain>>& graveyard =
+        *new std::vector<std::unique_ptr<virtio::Chain>>();
+    for (virtio::Chain& chain : held_[index]) {
+      graveyard.push_back(std::make_unique<virtio::Chain>(std::move(chain)));
+    }
+    held_[index].clear();
+  }
+  int resets() const { return resets_; }
+
+ private:
+  void Work(uint16_t index) {
+    virtio::Queue& queue = *queues_[index];
+    while (std::optional<virtio::Chain> chain = queue.Pop()) {
+      virtio::SliceReader reader(chain->readable());
+      std::vector<uint8_t> bytes(reader.remaining());
+      (void)reader.Read(bytes);
+      if (!bytes.empty() && bytes[0] == '!' && hold) {
+        held_[index].push_back(*std::move(chain));
+        continue;
+      }
+      virtio::SliceWriter writer(chain->writable());
+      (void)writer.Write(std::span<const uint8_t>(bytes));
+      queue.Complete(*std::move(chain), static_cast<uint32_t>(writer.written()));
+    }
+    queue.Flush();
+  }
+  event::EventLoop& loop_;
+  virtio::DeviceInfo info_;
+  uint64_t features_ = 0;
+  int resets_ = 0;
+  uint8_t config_[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  std::unique_ptr<virtio::Queue> queues_[2];
+  event::Watch watches_[2];
+  std::vector<virtio::Chain> held_[2];
+
+ public:
+  bool hold = true;
+};
+
+// A back-end on its own thread.
+class BackendThread {
+ public:
+  BackendThread(sys::UnixSocket socket, bool hold) {
+    std::promise<void> ready;
+    thread_ = std::thread([this, &ready, hold, socket = std::move(socket)]() mutable {
+      auto loop = event::EventLoop::Create();
+      loop_ = loop->get();
+      EchoDevice device(*loop_);
+      device.hold = hold;
+      auto server = BackendServer::Create(*loop_, device, std::move(socket), {}, [&](Error why) {
+        why_ = why.ToString();
+        loop_->Stop();
+      });
+      ready.set_value();
+      (void)loop_->Run();
+      server->reset();
+      resets_ = device.resets();
+    });
+    ready.get_future().wait();
+  }
+  ~BackendThread() { Join(); }
+  void Join() {
+    if (thread_.joinable()) thread_.join();
+  }
+  // Stops where it is, as a crash does: nothing is drained, records and rings stay as they are.
+  void Crash() {
+    loop_->Stop();
+    Join();
+  }
+  const std::string& why() const { return why_; }
+  int resets() const { return resets_; }
+
+ private:
+  std::thread thread_;
+  event::EventLoop* loop_ = nullptr;
+  std::string why_;
+  int resets_ = 0;
+};
+
+class VhostUserTest : public ::testing::TestWithParam<bool> {
+ protected:
+  virtio::testing::DriverOptions Options(uint64_t area) const {
+    return {.size = 64, .packed = GetParam(), .event_idx = true, .area = memory::GuestAddr(area)};
+  }
+  static FrontendOptions FrontOptions() {
+    return {.name = "echo[0]",
+            .info = {.device_id = 42, .queue_sizes = {64, 64}, .config_size = 8}};
+  }
+  void Connect(bool hold = true) {
+    auto [front, back] = *sys::UnixSocket::Pair(sys::SocketType::kStream);
+    backend_ = std::make_unique<BackendThread>(std::move(back), hold);
+    auto frontend = Frontend::Connect(loop_, std::move(front), FrontOptions());
+    ASSERT_TRUE(frontend.has_value()) << frontend.error().ToString();
+    frontend_ = *std::move(frontend);
+    frontend_->SetEvents({.config_changed = [this] { ++config_changes_; },
+                          .failed = [this](Error why) { failures_.push_back(why.ToString()); }});
+  }
+  virtio::QueueActivation Activation(uint16_t index, Driver& driver,
+                                     virtio::RingPosition position = {}) {
+    return {.index = index,
+            .size = 64,
+            .addresses = driver.addresses(),
+            .position = position,
+            .kick = &driver.kick(),
+            .call = &driver.call()};
+  }
+  Status ActivateBoth() {
+    const virtio::QueueActivation queues[] = {Activation(0, driver0_), Activation(1, driver1_)};
+    return frontend_->Activate(memory_, driver0_.features(), queues);
+  }
+  static std::string Next(Driver& driver) {
+    // The back-end runs on a thread: its call eventfd says when.
+    for (int i = 0; i < 3000; ++i) {
+      if (std::optional<virtio::testing::Used> used = driver.NextUsed()) {
+        return std::string(used->data.begin(), used->data.begin() + used->written);
+      }
+      driver.EnableInterrupts(true);
+      std::this_thread::yield();
+      pollfd wait{.fd = driver.call().fd().get(), .events = POLLIN, .revents = 0};
+      (void)poll(&wait, 1, 10);
+      driver.Interrupts();
+    }
+    return "(nothing)";
+  }
+
+  memory::GuestMemory memory_ = Driver::MakeMemory();
+  event::TestLoop loop_;
+  std::unique_ptr<BackendThread> backend_;
+  std::unique_ptr<Frontend> frontend_;
+  Driver driver0_{memory_, Options(0x1000)};
+  Driver driver1_{memory_, Options(0x200000)};
+  int config_changes_ = 0;
+  std::vector<std::string> failures_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Formats, VhostUserTest, ::testing::Bool(),
+                         [](const auto& param) { return param.param ? "Packed" : "Split"; });
+
+TEST_P(VhostUserTest, LearnsFeaturesAndConfiguration) {
+  Connect();
+  EXPECT_EQ(frontend_->info().features, virtio::kQueueFeatures | 3);
+  EXPECT_EQ(frontend_->info().queue_sizes.size(), 2u);
+  std::vector<uint8_t> config(3);
+  ASSERT_TRUE(frontend_->ReadConfig(2, config).has_value());
+  EXPECT_EQ(config, (std::vector<uint8_t>{3, 4, 5}));
+  const uint8_t bytes[] = {9};
+  ASSERT_TRUE(frontend_->WriteConfig(2, bytes).has_value());
+  EXPECT_TRUE(loop_.RunUntil([&] { return config_changes_ == 1; }));
+  ASSERT_TRUE(frontend_->ReadConfig(2, config).has_value());
+  EXPECT_EQ(config[0], 9);
+  EXPECT_TRUE(frontend_->CheckFeatures(3).has_value());
+  EXPECT_FALSE(frontend_->CheckFeatures(4).has_value());
+  frontend_.reset();
+  backend_->Join();
+  EXPECT_NE(backend_->why().find("closed"), std::string::npos) << backend_->why();
+}
+
+TEST_P(VhostUserTest, RequestsGoThrough) {
+  Connect();
+  Status active = ActivateBoth();
+  ASSERT_TRUE(active.has_value()) << active.error().ToString();
+  for (int i = 0; i < 200; ++i) {
+    Driver& driver = i % 2 == 0 ? driver0_ : driver1_;
+    driver.Chain().Readable(std::to_string(i)).Writable(16).Submit();
+    driver.Kick();
+    ASSERT_EQ(Next(driver), std::to_string(i));
+  }
+  const auto positions = frontend_->Deactivate();
+  ASSERT_TRUE(positions.has_value());
+  ASSERT_EQ(positions->size(), 2u);
+  // And on from there.
+  const virtio::QueueActivation again[] = {Activation(0, driver0_, (*positions)[0])};
+  ASSERT_TRUE(frontend_->Activate(memory_, driver0_.features(), again).has_value());
+  driver0_.Chain().Readable("again").Writable(16).Submit();
+  driver0_.Kick();
+  EXPECT_EQ(Next(driver0_), "again");
+  ASSERT_TRUE(frontend_->StopQueue(0).has_value());
+  EXPECT_FALSE(frontend_->StopQueue(0).has_value());
+  frontend_.reset();
+  backend_->Join();
+  EXPECT_EQ(backend_->resets(), 2);
+}
+
+TEST_P(VhostUserTest, StopAndStartOneQueue) {
+  Connect();
+  ASSERT_TRUE(ActivateBoth().has_value());
+  for (int i = 0; i < 70; ++i) {
+    driver1_.Chain().Readable("x").Writable(4).Submit();
+    driver1_.Kick();
+    ASSERT_EQ(Next(driver1_), "x");
+    const auto position = frontend_->StopQueue(1);
+    ASSERT_TRUE(position.has_value()) << position.error().ToString();
+    ASSERT_TRUE(frontend_->StartQueue(Activation(1, driver1_, *position)).has_value());
+  }
+}
+
+TEST_P(VhostUserTest, ASuccessorFinishesWhatWasInFlight) {
+  Connect();
+  ASSERT_TRUE(ActivateBoth().has_value());
+  for (const char* text : {"a", "!1", "!2", "b", "!3"}) {
+    driver0_.Chain().Readable(text).Writable(16).Submit();
+  }
+  driver0_.Kick();
+  EXPECT_EQ(Next(driver0_), "a");
+  EXPECT_EQ(Next(driver0_), "b");
+  backend_->Crash();
+  ASSERT_TRUE(loop_.RunUntil([&] { return failures_.size() == 1; }));
+  EXPECT_FALSE(frontend_->StopQueue(5).has_value());
+  std::vector<uint8_t> config(1);
+  EXPECT_FALSE(frontend_->ReadConfig(0, config).has_value());
+  // What the guest adds meanwhile waits.
+  driver0_.Chain().Readable("late").Writable(16).Submit();
+  driver0_.Kick();
+
+  auto [front, back] = *sys::UnixSocket::Pair(sys::SocketType::kStream);
+  BackendThread successor(std::move(back), /*hold=*/false);
+  Status attached = frontend_->Reattach(std::move(front));
+  ASSERT_TRUE(attached.has_value()) << attached.error().ToString();
+  for (const char* text : {"!1", "!2", "!3", "late"}) EXPECT_EQ(Next(driver0_), text);
+  driver0_.Chain().Readable("new").Writable(16).Submit();
+  driver0_.Kick();
+  EXPECT_EQ(Next(driver0_), "new");
+  EXPECT_EQ(driver0_.outstanding(), 0u);
+  EXPECT_EQ(failures_.size(), 1u);
+  frontend_.reset();
+}
+
+TEST_P(VhostUserTest, BadRingAddressesAreRefusedAndTheBackendLives) {
+  Connect();
+  virtio::QueueActivation bad = Activation(0, driver0_);
+  bad.addresses.descriptors = memory::GuestAddr(0x10000000);
+  EXPECT_FALSE(frontend_->Activate(memory_, driver0_.features(), {&bad, 1}).has_value());
+  std::vector<uint8_t> config(1);
+  EXPECT_TRUE(frontend_->ReadConfig(0, config).has_value());
+}
+
+// Back-ends that do not play by the rules.
+
+class HostileBackendTest : public ::testing::Test {
+ protected:
+  static FrontendOptions Fast() {
+    using std::chrono::milliseconds;
+    return {.name = "evil",
+            .info = {.queue_sizes = {64}},
+            .handshake_timeout = milliseconds(50),
+            .reply_timeout = milliseconds(50),
+            .drain_timeout = milliseconds(50)};
+  }
+  // What Connect says to a peer that sends `bytes` and then nothing.
+  ErrorKind ConnectTo(std::vector<uint8_t> bytes, bool close = false) {
+    auto [front, back] = *sys::UnixSocket::Pair(sys::SocketType::kStream);
+    EXPECT_TRUE(back.SendAll(bytes).has_value());
+    if (close) back = sys::UnixSocket();
+    const auto frontend = Frontend::Connect(loop_, std::move(front), Fast());
+    EXPECT_FALSE(frontend.has_value());
+    return frontend ? ErrorKind::kInternal : frontend.error().kind();
+  }
+  static std::vector<uint8_t> Bytes(uint32_t request, uint32_t flags, uint32_t size, size_t payload) {
+    const Header header{request, flags, size};
+    std::vector<uint8_t> bytes(BytesOf(header).begin(), BytesOf(header).end());
+    bytes.resize(bytes.size() + payload);
+    return bytes;
+  }
+  event::TestLoop loop_;
+};
+
+TEST_F(HostileBackendTest, Hostile_Silence) {
+  EXPECT_EQ(ConnectTo({}), ErrorKind::kTimedOut);
+  EXPECT_EQ(ConnectTo({1, 0, 0}), ErrorKind::kTimedOut);
+  EXPECT_EQ(ConnectTo(Bytes(1, 5, 8, 3)), ErrorKind::kTimedOut);
+}
+
+TEST_F(HostileBackendTest, Hostile_Replies) {
+  EXPECT_EQ(ConnectTo(Bytes(1, 5, 0xffffffff, 0)), ErrorKind::kProtocol);
+  EXPECT_EQ(ConnectTo(Bytes(1, 5, 4, 4)), ErrorKind::kProtocol);
+  EXPECT_EQ(ConnectTo(Bytes(2, 5, 8, 8)), ErrorKind::kProtocol);
+  EXPECT_EQ(ConnectTo(Bytes(1, 1, 8, 8)), ErrorKind::kProtocol);
+  EXPECT_EQ(ConnectTo(Bytes(1, 6, 8, 8)), ErrorKind::kProtocol);
+}
+
+// Front-ends that do not.
+
+class HostileFrontendTest : public ::testing::Test {
+ protected:
+  HostileFrontendTest() {
+    auto [front, back] = *sys::UnixSocket::Pair(sys::SocketType::kStream);
+    socket_ = std::move(front);
+    server_ = *BackendServer::Create(loop_, device_, std::move(back), {},
+                                     [this](Error why) { closed_ = why.ToString(); });
+  }
+  void Send(Request request, std::vector<uint8_t> payload = {},
+            std::span<const sys::BorrowedFd> fds = {}) {
+    (void)SendMessage(socket_, static_cast<uint32_t>(request), 0, payload, fds);
+    loop_.RunUntilIdle();
+  }
+  template <typename T>
+  static std::vector<uint8_t> P(const T& value) {
+    return {BytesOf(value).begin(), BytesOf(value).end()};
+  }
+  bool closed() const { return !closed_.empty(); }
+
+  event::TestLoop loop_;
+  EchoDevice device_{loop_};
+  sys::UnixSocket socket_;
+  std::unique_ptr<BackendServer> server_;
+  std::string closed_;
+};
+
+TEST_F(HostileFrontendTest, Hostile_UnknownRequest) {
+  Send(static_cast<Request>(99));
+  EXPECT_TRUE(closed());
+}
+TEST_F(HostileFrontendTest, Hostile_LongPayload) {
+  const Header header{1u, 1u, 0x7fffffffu};
+  ASSERT_TRUE(socket_.SendAll(BytesOf(header)).has_value());
+  loop_.RunUntilIdle();
+  EXPECT_TRUE(closed());
+}
+TEST_F(HostileFrontendTest, Hostile_FeaturesThatWereNotOffered) {
+  Send(Request::kSetFeatures, P(U64{uint64_t{1} << 60}));
+  EXPECT_TRUE(closed());
+}
+TEST_F(HostileFrontendTest, Hostile_RingsThatDoNotExist) {
+  Send(Request::kSetVringNum, P(VringState{2u, 64u}));
+  EXPECT_TRUE(closed());
+}
+TEST_F(HostileFrontendTest, Hostile_MemoryTableWithoutDescriptors) {
+  std::vector<uint8_t> payload = P(MemoryHeader{1u, 0u});
+  payload.resize(payload.size() + sizeof(MemoryRegion));
+  Send(Request::kSetMemTable, payload);
+  EXPECT_TRUE(closed());
+}
+TEST_F(HostileFrontendTest, Hostile_ConfigBeyondItsEnd) {
+  Send(Request::kSetProtocolFeatures, P(U64{uint64_t{kProtocolConfig}}));
+  EXPECT_FALSE(closed());
+  std::vector<uint8_t> payload = P(ConfigHeader{7u, 2u, 0u});
+  payload.resize(payload.size() + 2);
+  Send(Request::kSetConfig, payload);
+  EXPECT_TRUE(closed());
+}
+TEST_F(HostileFrontendTest, Hostile_RequestWithoutItsProtocolFeature) {
+  Send(Request::kGetInflightFd, P(Inflight{}));
+  EXPECT_TRUE(closed());
+}
+TEST_F(HostileFrontendTest, GetVringBaseOfARingThatNeverRan) {
+  Send(Request::kSetVringBase, P(VringState{1u, 77u}));
+  Send(Request::kGetVringBase, P(VringState{1u, 0u}));
+  MessageReader reader;
+  const auto reply = reader.Read(socket_);
+  ASSERT_TRUE(reply.has_value() && reply->has_value());
+  EXPECT_EQ((*reply)->As<VringState>()->num.value(), 77u);
+}
+
+}  // namespace
+}  // namespace crosvm::vhost_user
