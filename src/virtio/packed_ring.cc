@@ -78,7 +78,11 @@ Status PackedRing::Recover() {
   for (const PackedInflight& request : recovered_) {
     slots_taken_ += static_cast<uint32_t>(request.descriptors.size());
   }
-  // The records own each entry once, so there are no more than slots.
+  // TRUST: the records are the peer's and may be those of a larger queue.
+  if (used.index >= size_ || slots_taken_ > size_) {
+    return Fail(ErrorKind::kProtocol, "in-flight records of {} descriptors for a queue of {}",
+                slots_taken_, size_);
+  }
   next_avail_ = Move(next_used_, static_cast<int32_t>(slots_taken_));
   // A predecessor that died before it published its batch has left used elements behind the first slot. The driver must
   // not run into them when we publish less at once.

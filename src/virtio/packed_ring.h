@@ -22,6 +22,7 @@ class PackedRing final : public Ring {
   void Abandon(const Chain& chain) override;
   bool Publish() override;
   RingPosition position() const override;
+  bool recovery_pending() const override { return next_recovered_ < recovered_.size(); }
 
  private:
   // A place in the ring and the lap's parity.

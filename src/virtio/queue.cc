@@ -55,7 +55,7 @@ Result<Queue> Queue::Create(memory::GuestMemory memory, const QueueConfig& confi
   queue.memory_ = std::move(memory);
   queue.features_ = config.features;
   queue.kick_ = std::move(kick);
-  queue.call_ = std::move(call);
+  queue.call_ = std::make_shared<sys::EventFd>(std::move(call));
   // Heads of split rings are below the queue size; buffer ids of packed rings are any 16 bits.
   const bool packed = (config.features & FeatureBit(VIRTIO_F_RING_PACKED)) != 0;
   queue.ids_in_flight_.resize(packed ? size_t{1} << 16 : config.size);
@@ -137,13 +137,15 @@ void Queue::Flush() {
 }
 
 void Queue::SignalUsed() {
-  if (call_.valid()) call_.Signal();
+  if (call_->valid()) call_->Signal();
 }
 
 RingPosition Queue::position() const {
   CHECK(in_flight_ == 0, "{} chains are in flight", in_flight_);
   return ring_->position();
 }
+
+bool Queue::recovery_pending() const { return ring_->recovery_pending(); }
 
 void Queue::MarkBroken(const char* why) {
   broken_ = true;

@@ -66,7 +66,10 @@ class Queue {
   const memory::GuestMemory& memory() const { return memory_; }
   // Readable when the driver has notified; drain it before Pop().
   const sys::EventFd& kick() const { return kick_; }
-  void SetCall(sys::EventFd call) { call_ = std::move(call); }
+  void SetCall(sys::EventFd call) { *call_ = std::move(call); }
+  // The call eventfd by reference, so that who made the queue can replace it after it was handed on (a front-end masks
+  // interrupts that way). Same thread as the queue.
+  std::shared_ptr<sys::EventFd> call_handle() const { return call_; }
   // Signalled when the ring breaks (vhost-user SET_VRING_ERR); may be invalid.
   void SetErrorEvent(sys::EventFd error) { error_ = std::move(error); }
 
@@ -94,6 +97,8 @@ class Queue {
   // REQUIRES: no chain is in flight.
   RingPosition position() const;
   uint64_t features() const { return features_; }
+  // Requests of a predecessor are waiting that Pop() has not returned yet; their in-flight records are still needed.
+  bool recovery_pending() const;
 
  private:
   Queue();
@@ -104,7 +109,7 @@ class Queue {
   uint64_t features_ = 0;
   std::unique_ptr<Ring> ring_;
   sys::EventFd kick_;
-  sys::EventFd call_;
+  std::shared_ptr<sys::EventFd> call_;
   sys::EventFd error_;
   uint32_t in_flight_ = 0;
   uint32_t sequence_ = 0;

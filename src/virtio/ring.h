@@ -41,6 +41,8 @@ class Ring {
   // Shows the driver all used elements; true when it wants an interrupt for them. REQUIRES: there are some.
   virtual bool Publish() = 0;
   virtual RingPosition position() const = 0;
+  // Requests of a predecessor are waiting that Pop() has not returned yet.
+  virtual bool recovery_pending() const = 0;
 
  protected:
   explicit Ring(uint16_t size) : size_(size) {}

@@ -69,6 +69,10 @@ Result<std::unique_ptr<Ring>> SplitRing::Create(const memory::GuestMemory& memor
       ring->inflight_->StartSplit(ring->next_used_);
     } else {
       ring->recovered_ = ring->inflight_->Recover(ring->next_used_);
+      // TRUST: the records are the peer's and may be those of a larger queue.
+      for (const uint16_t id : ring->recovered_) {
+        if (id >= size) return Fail(ErrorKind::kProtocol, "in-flight records name head {} of {}", id, size);
+      }
       // All that was taken is either published or in flight.
       ring->next_avail_ = static_cast<uint16_t>(ring->next_used_ + ring->recovered_.size());
     }

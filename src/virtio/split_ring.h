@@ -1,7 +1,6 @@
 // The split virtqueue of virtio 1.2, 2.7. Private to virtio/.
 #pragma once
 
-#include <deque>
 #include <vector>
 
 #include "virtio/chain_builder.h"
@@ -23,6 +22,7 @@ class SplitRing final : public Ring {
   void Abandon(const Chain& chain) override;
   bool Publish() override;
   RingPosition position() const override;
+  bool recovery_pending() const override { return next_recovered_ < recovered_.size(); }
 
  private:
   SplitRing(const memory::GuestMemory& memory, const QueueConfig& config,
