@@ -53,13 +53,17 @@ uint16_t ChainSpec::Submit() {
   return id;
 }
 
-Driver::Driver(memory::GuestMemory memory, DriverOptions options)
+Driver::Driver(CloneTag, memory::GuestMemory memory, DriverOptions options)
     : memory_(std::move(memory)), options_(options) {
   Result<sys::EventFd> kick = sys::EventFd::Create();
   Result<sys::EventFd> call = sys::EventFd::Create();
   CHECK(kick.has_value() && call.has_value());
   kick_ = *std::move(kick);
   call_ = *std::move(call);
+}
+
+Driver::Driver(memory::GuestMemory memory, DriverOptions options)
+    : Driver(CloneTag{}, std::move(memory), options) {
   const uint64_t size = options_.size;
   bump_ = *AlignUp<uint64_t>(options_.area.value(), 16);
   area_end_ = options_.area.value() + options_.area_size;
@@ -115,6 +119,27 @@ Queue Driver::MakeQueue(std::unique_ptr<InflightQueue> inflight, RingPosition po
       Queue::Create(memory_, config, *std::move(kick), *std::move(call), std::move(inflight));
   CHECK(queue.has_value(), "{}", queue.error().ToString());
   return *std::move(queue);
+}
+
+Driver Driver::Clone() const {
+  Driver clone(CloneTag{}, memory_, options_);
+  clone.addresses_ = addresses_;
+  clone.area_end_ = area_end_;
+  clone.bump_start_ = bump_start_;
+  clone.bump_ = bump_;
+  clone.outstanding_ = outstanding_;
+  clone.free_ = free_;
+  clone.avail_ = avail_;
+  clone.kicked_avail_ = kicked_avail_;
+  clone.published_avail_ = published_avail_;
+  clone.next_used_ = next_used_;
+  clone.slot_ = slot_;
+  clone.slot_wrap_ = slot_wrap_;
+  clone.used_wrap_ = used_wrap_;
+  clone.free_slots_ = free_slots_;
+  clone.staged_ = staged_;
+  clone.kicked_ = kicked_;
+  return clone;
 }
 
 uint16_t Driver::Stage(const ChainSpec& spec) {

@@ -80,6 +80,10 @@ class Driver {
  public:
   explicit Driver(memory::GuestMemory memory, DriverOptions options = {});
 
+  // A driver that stands where this one stands, on the same memory: what the guest would do from here. For tests that
+  // go back in time.
+  Driver Clone() const;
+
   // RAM of `size` bytes at 0.
   static memory::GuestMemory MakeMemory(uint64_t size = 4 << 20);
 
@@ -127,6 +131,9 @@ class Driver {
 
  private:
   friend class ChainSpec;
+  struct CloneTag {};
+  Driver(CloneTag, memory::GuestMemory memory, DriverOptions options);  // touches no memory
+
   struct Outstanding {
     std::vector<uint16_t> slots;  // split: descriptors to free
     uint16_t slot_count = 0;      // packed
