@@ -72,7 +72,11 @@ int ChildMain(int, char**) {
   Result<RunningDevice> running = StartDevice(start->message, start->fds);
   DeviceReady ready;
   if (running.has_value()) {
+    const virtio::DeviceInfo& info = running->server->device().info();
     ready.layers = running->layers.bits();
+    ready.device_id = info.device_id;
+    ready.queue_sizes = info.queue_sizes;
+    ready.config_size = info.config_size;
   } else {
     ready.error = running.error().ToString();
   }

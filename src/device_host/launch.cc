@@ -83,6 +83,10 @@ Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
     return Fail(ErrorKind::kIo, "{}", ready->message.error);
   }
   hosted.layers = jail::Layers(ready->message.layers);
+  hosted.info = {.device_id = ready->message.device_id,
+                 .features = 0,
+                 .queue_sizes = std::move(ready->message.queue_sizes),
+                 .config_size = ready->message.config_size};
   return hosted;
 }
 
@@ -109,6 +113,8 @@ class DeviceThread {
     return self;
   }
 
+  const virtio::DeviceInfo& info() const { return server_->device().info(); }
+
   ~DeviceThread() {
     if (!thread_.joinable()) return;
     loop_->Stop();
@@ -132,6 +138,7 @@ Result<HostedDevice> LaunchThread(const devices::DeviceModule& module,
   copy.fds = TRY(Duplicate(prepared.fds));
   HostedDevice hosted;
   hosted.thread = TRY(DeviceThread::Start(module, std::move(copy), options.label, sockets));
+  hosted.info = hosted.thread->info();
   hosted.vhost_user = std::move(sockets.vhost_user);
   hosted.control = ControlChannel(std::move(sockets.control));
   return hosted;

@@ -12,6 +12,7 @@
 #include "jail/layers.h"
 #include "sys/process.h"
 #include "sys/socket.h"
+#include "virtio/device.h"
 
 namespace crosvm::device_host {
 
@@ -36,6 +37,7 @@ struct HostedDevice {
   ~HostedDevice();
 
   sys::UnixSocket vhost_user;  // for the frontend
+  virtio::DeviceInfo info;
   ControlChannel control;
   sys::PidFd process;  // invalid for a thread
   jail::Layers layers;

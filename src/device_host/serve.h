@@ -26,6 +26,7 @@ class DeviceServer {
                                                       sys::UnixSocket control);
   ~DeviceServer();
 
+  const virtio::Device& device() const { return *device_; }
   // Why the server has ended, once the loop has stopped.
   const Status& status() const { return status_; }
   std::unique_ptr<virtio::Device> TakeDevice() &&;

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "device_host/device_host.h"
 #include "device_host/serve.h"
+#include "sys/process.h"
 
 namespace crosvm::device_host {
 namespace {

@@ -38,9 +38,16 @@ struct DeviceStart {
 struct DeviceReady {
   std::string error;    // empty: ready
   uint32_t layers = 0;  // jail::Layers in force
+  // What vhost-user does not tell: virtio::DeviceInfo without the features.
+  uint16_t device_id = 0;
+  std::vector<uint16_t> queue_sizes;
+  uint32_t config_size = 0;
 
   static constexpr auto Describe() {
-    return Fields(Field("error", &DeviceReady::error), Field("layers", &DeviceReady::layers));
+    return Fields(Field("error", &DeviceReady::error), Field("layers", &DeviceReady::layers),
+                  Field("device_id", &DeviceReady::device_id),
+                  Field("queue_sizes", &DeviceReady::queue_sizes),
+                  Field("config_size", &DeviceReady::config_size));
   }
 };
 

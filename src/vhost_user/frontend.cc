@@ -177,7 +177,7 @@ Status Frontend::Set(Request request, std::span<const uint8_t> payload,
   TRY(CheckAlive());
   const bool acknowledged = Has(kProtocolReplyAck);
   const auto number = static_cast<uint32_t>(request);
-  const auto exchange = [&]() -> Status {
+  const auto exchange = [&]() CROSVM_REQUIRES(mutex_) -> Status {
     TRY(socket_.SetTimeouts(timeout_));
     TRY(SendMessage(socket_, number, acknowledged ? kFlagNeedReply : 0, payload, fds));
     return {};
@@ -210,7 +210,7 @@ Result<Message> Frontend::Get(Request request, std::span<const uint8_t> payload,
 
 Result<Message> Frontend::ReceiveReply(Request request, std::chrono::milliseconds timeout) {
   const auto number = static_cast<uint32_t>(request);
-  const auto broken = [&](Error why) {
+  const auto broken = [&](Error why) CROSVM_REQUIRES(mutex_) {
     return std::unexpected(Break(std::move(why).Context(RequestName(number))));
   };
   const auto deadline = std::chrono::steady_clock::now() + timeout;
@@ -515,8 +515,9 @@ void Frontend::OnSocketReady() {
     return;
   }
   uint8_t byte = 0;
-  const ssize_t peeked = sys::RetryEintr(
-      [&] { return recv(socket_.fd().get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT); });
+  const int fd = socket_.fd().get();
+  const ssize_t peeked =
+      sys::RetryEintr([&] { return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT); });
   // A call that ended meanwhile has taken what was there.
   if (peeked == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
   socket_watch_.Reset();

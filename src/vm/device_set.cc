@@ -1,5 +1,9 @@
 #include "vm/device_set.h"
 
+#include <linux/virtio_blk.h>
+#include <linux/virtio_console.h>
+#include <linux/virtio_ids.h>
+
 #include <algorithm>
 
 #include "base/check.h"
@@ -28,6 +32,24 @@ constexpr std::string_view StateName(State state) {
       return "failed";
   }
   return "?";
+}
+
+// What a foreign back-end cannot tell by the protocol. Queues that it does not have are dropped by the frontend.
+Result<virtio::DeviceInfo> ForeignInfo(std::string_view kind) {
+  constexpr uint16_t kQueueSize = 256;
+  virtio::DeviceInfo info;
+  if (kind == "blk") {
+    info.device_id = VIRTIO_ID_BLOCK;
+    info.queue_sizes.assign(16, kQueueSize);
+    info.config_size = sizeof(virtio_blk_config);
+  } else if (kind == "console") {
+    info.device_id = VIRTIO_ID_CONSOLE;
+    info.queue_sizes.assign(2, kQueueSize);
+    info.config_size = sizeof(virtio_console_config);
+  } else {
+    return Fail(ErrorKind::kUnsupported, "--vhost-user-{} is not built into this version", kind);
+  }
+  return info;
 }
 
 }  // namespace
@@ -86,7 +108,7 @@ Status DeviceSet::Add(const devices::DeviceModule& module, std::string_view opti
       device_host::Launch(module, device->prepared,
                           {.label = device->label, .placement = policy_.placement}),
       "starting {}", device->label);
-  TRY_CONTEXT(Plug(*device, std::move(device->hosted.vhost_user)), "starting {}", device->label);
+  TRY_CONTEXT(Plug(*device, std::move(device->hosted.vhost_user), device->hosted.info), "starting {}", device->label);
   TRY(WatchProcess(*device));
   devices_.push_back(std::move(device));
   return {};
@@ -98,14 +120,15 @@ Status DeviceSet::AddForeign(std::string_view kind, const std::string& socket_pa
   device->label = fmt::format("{} at {}", device->kind, socket_path);
   sys::UnixSocket socket =
       TRY(sys::UnixSocket::Connect(socket_path, sys::SocketType::kStream));
-  TRY_CONTEXT(Plug(*device, std::move(socket)), "{}", device->label);
+  virtio::DeviceInfo info = TRY(ForeignInfo(kind));
+  TRY_CONTEXT(Plug(*device, std::move(socket), std::move(info)), "{}", device->label);
   devices_.push_back(std::move(device));
   return {};
 }
 
-Status DeviceSet::Plug(Managed& device, sys::UnixSocket socket) {
-  device.frontend = TRY(vhost_user::Frontend::Create(context_.loop, std::move(socket),
-                                                     {.name = device.label}));
+Status DeviceSet::Plug(Managed& device, sys::UnixSocket socket, virtio::DeviceInfo info) {
+  device.frontend = TRY(vhost_user::Frontend::Connect(
+      context_.loop, std::move(socket), {.name = device.label, .info = std::move(info)}));
   const resources::PciSlot slot = TRY(slots_.Allocate(0, device.label));
   const pci::InterruptContext interrupts{context_.vm, context_.interrupts.router(), context_.loop};
   device.transport = TRY(virtio::PciTransport::Create(

@@ -66,7 +66,7 @@ class DeviceSet {
  private:
   struct Managed;
 
-  Status Plug(Managed& device, sys::UnixSocket socket);
+  Status Plug(Managed& device, sys::UnixSocket socket, virtio::DeviceInfo info);
   Status WatchProcess(Managed& device);
   void OnControlReadable(Managed& device);
   void OnHeartbeat();

@@ -66,6 +66,9 @@ Result<x86_64::MachineInfo> DescribeMachine(const config::VmConfig& config) {
   info.vcpu_count = config.cpus;
   info.rtc = !config.no_legacy;
   info.pm_timer = true;
+  const x86_64::CpuTopology topology = x86_64::CpuTopology::For(config.cpus, config.no_smt);
+  info.smbios.cpu_cores = topology.cores();
+  info.smbios.cpu_threads = topology.count;
   for (const std::string& path : config.acpi_tables) {
     info.acpi_tables.push_back(TRY_CONTEXT(x86_64::ReadAcpiTable(path), "--acpi-table"));
   }
@@ -154,8 +157,8 @@ Status Machine::AddDevices() {
 }
 
 Status Machine::LoadImages() {
-  const x86_64::FirmwareTables tables = TRY(
-      x86_64::WriteTables(host_.memory, host_.layout, TRY(DescribeMachine(config_))));
+  const x86_64::MachineInfo info = TRY(DescribeMachine(config_));
+  const x86_64::FirmwareTables tables = TRY(x86_64::WriteTables(host_.memory, host_.layout, info));
   if (!config_.bios.empty()) {
     return x86_64::LoadFirmware(host_.firmware, host_.layout, host_.memory);
   }

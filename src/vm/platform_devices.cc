@@ -79,8 +79,8 @@ Status AddLegacy(const HostVm& host, event::EventLoop& loop, Interrupts& interru
 }
 
 Status AddDebugPorts(event::EventLoop& loop, GuestEvents& events, bus::Bus& io_bus) {
-  const sys::BorrowedFd standard_error(STDERR_FILENO);
-  auto sink = TRY(chardev::FdSink::Create(loop, TRY(standard_error.Dup()), "debugcon"));
+  sys::UniqueFd standard_error = TRY(sys::BorrowedFd(STDERR_FILENO).Dup());
+  auto sink = TRY(chardev::FdSink::Create(loop, std::move(standard_error), "debugcon"));
   TRY(io_bus.Insert(std::make_shared<platform::DebugConsole>(std::move(sink)),
                     x86_64::kDebugconPort, platform::DebugConsole::kLength));
   return io_bus.Insert(std::make_shared<platform::PvPanic>(events), x86_64::kPvpanicPort,
