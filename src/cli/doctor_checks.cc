@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/io_uring.h>
-#include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -18,6 +17,7 @@
 
 #include "cli/doctor.h"
 #include "sys/file.h"
+#include "sys/linux_kvm.h"
 
 namespace crosvm::cli {
 namespace {

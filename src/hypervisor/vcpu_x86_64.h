@@ -2,13 +2,13 @@
 // Used on the vCPU's thread, or before that thread starts.
 #pragma once
 
-#include <linux/kvm.h>
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "hypervisor/vcpu.h"
+#include "sys/linux_kvm.h"
 
 namespace crosvm::hypervisor {
 

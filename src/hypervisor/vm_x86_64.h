@@ -2,13 +2,13 @@
 // snapshots. The kernel's own structs are the interface; they need no translation.
 #pragma once
 
-#include <linux/kvm.h>
 
 #include <memory>
 #include <vector>
 
 #include "hypervisor/vcpu_x86_64.h"
 #include "hypervisor/vm.h"
+#include "sys/linux_kvm.h"
 
 namespace crosvm::hypervisor {
 

@@ -8,7 +8,6 @@
 #include <linux/if_tun.h>
 #include <linux/io_uring.h>
 #include <linux/futex.h>
-#include <linux/kvm.h>
 #include <linux/membarrier.h>
 #include <linux/netlink.h>
 #include <linux/vfio.h>
@@ -30,6 +29,7 @@
 #include <span>
 
 #include "jail/syscall_table.h"
+#include "sys/linux_kvm.h"
 
 namespace crosvm::jail {
 namespace {

@@ -2,7 +2,6 @@
 // identity of this VM put in. Pure but for HostCpuid().
 #pragma once
 
-#include <linux/kvm.h>
 
 #include <cstdint>
 #include <functional>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "hypervisor/vm.h"
+#include "sys/linux_kvm.h"
 
 namespace crosvm::x86_64 {
 

@@ -1,7 +1,6 @@
 #include "hypervisor/kvm/kvm.h"
 
 #include <fcntl.h>
-#include <linux/kvm.h>
 
 #include <array>
 #include <string_view>
@@ -10,6 +9,7 @@
 #include "hypervisor/kvm/ioctl.h"
 #include "hypervisor/kvm/kvm_vm.h"
 #include "sys/file.h"
+#include "sys/linux_kvm.h"
 
 namespace crosvm::hypervisor {
 namespace {

@@ -1,7 +1,6 @@
 // Vcpu on KVM: a descriptor and a page shared with the kernel. Made by KvmVm.
 #pragma once
 
-#include <linux/kvm.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -11,6 +10,7 @@
 #include "hypervisor/arch.h"
 #include "sys/fd.h"
 #include "sys/mapped_region.h"
+#include "sys/linux_kvm.h"
 
 namespace crosvm::hypervisor {
 

@@ -2,7 +2,6 @@
 // mutex.
 #pragma once
 
-#include <linux/kvm.h>
 
 #include <map>
 #include <memory>
@@ -11,6 +10,7 @@
 #include "base/mutex.h"
 #include "hypervisor/arch.h"
 #include "sys/fd.h"
+#include "sys/linux_kvm.h"
 
 namespace crosvm::hypervisor {
 
