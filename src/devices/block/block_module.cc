@@ -14,6 +14,7 @@
 #include "codec/key_value.h"
 #include "devices/block/block_device.h"
 #include "devices/block/block_options.h"
+#include "policies/block.h"
 #include "sys/file.h"
 
 namespace crosvm::devices::block {
@@ -156,8 +157,6 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
 
 }  // namespace
 
-constexpr std::string_view kPolicy = "";
-
 const DeviceModule kBlockModule = {
     .name = "block",
     .summary = "a disk from a raw image or a block device (virtio-blk)",
@@ -165,7 +164,7 @@ const DeviceModule kBlockModule = {
                    "[,engine=auto|io_uring|pool]",
     .prepare = &Prepare,
     .create = &Create,
-    .policy = kPolicy,
+    .policy = policies::kBlock,
 };
 
 }  // namespace crosvm::devices::block

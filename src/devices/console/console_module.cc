@@ -5,6 +5,7 @@
 #include "codec/key_value.h"
 #include "devices/console/console_device.h"
 #include "devices/console/console_options.h"
+#include "policies/console.h"
 
 namespace crosvm::devices::console {
 namespace {
@@ -106,8 +107,6 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
 
 }  // namespace
 
-constexpr std::string_view kPolicy = "";
-
 const DeviceModule kConsoleModule = {
     .name = "console",
     .summary = "one or more character ports (virtio-console)",
@@ -115,7 +114,7 @@ const DeviceModule kConsoleModule = {
                    "[,name=TEXT][;NEXT PORT]",
     .prepare = &Prepare,
     .create = &Create,
-    .policy = kPolicy,
+    .policy = policies::kConsole,
 };
 
 }  // namespace crosvm::devices::console

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "codec/fd_table.h"
 #include "event/event_loop.h"
+#include "jail/filter.h"
 #include "virtio/device.h"
 
 namespace crosvm::devices {
@@ -37,8 +38,8 @@ struct DeviceModule {
   // Makes the device from what was prepared. Opens nothing. Runs in the device process before its seccomp filter.
   Result<std::unique_ptr<virtio::Device>> (*create)(PreparedDevice prepared,
                                                     const CreateContext& context);
-  // Text of the seccomp policy; empty only for devices that cannot be jailed.
-  std::string_view policy;
+  // The compiled system call policy (crosvm_policy() in CMake); its code is empty only for devices that cannot be jailed.
+  jail::Filter policy;
 };
 
 // All modules, in the order of `crosvm device` help. Defined in modules.cc.

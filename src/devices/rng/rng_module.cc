@@ -1,6 +1,7 @@
 #include "devices/rng/rng_module.h"
 
 #include "devices/rng/rng_device.h"
+#include "policies/rng.h"
 
 namespace crosvm::devices::rng {
 namespace {
@@ -18,15 +19,13 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice, const CreateConte
 
 }  // namespace
 
-constexpr std::string_view kPolicy = "";
-
 const DeviceModule kRngModule = {
     .name = "rng",
     .summary = "entropy from the host (virtio-rng)",
     .option_help = "",
     .prepare = &Prepare,
     .create = &Create,
-    .policy = kPolicy,
+    .policy = policies::kRng,
 };
 
 }  // namespace crosvm::devices::rng
