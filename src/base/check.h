@@ -1,5 +1,5 @@
-// CHECK: for invariants of our own code only. Input of a guest, a device process, a file or a user never reaches
-// a CHECK unvalidated; it gets a Result or a per-device error code.
+// CHECK: for invariants of our own code only. Input of a guest, a device process, a file or a user
+// never reaches a CHECK unvalidated; it gets a Result or a per-device error code.
 #pragma once
 
 #include <fmt/core.h>
@@ -21,12 +21,12 @@ std::string CheckMessage(fmt::format_string<Args...> format, Args&&... args) {
 }  // namespace crosvm::internal
 
 // CHECK(index < size_, "queue {}", index); the message is optional and only built on failure.
-#define CHECK(condition, ...)                                                                  \
-  do {                                                                                         \
-    if (!(condition)) [[unlikely]] {                                                           \
-      ::crosvm::internal::CheckFailed(__FILE__, __LINE__, #condition,                          \
-                                      ::crosvm::internal::CheckMessage(__VA_ARGS__));          \
-    }                                                                                          \
+#define CHECK(condition, ...)                                                         \
+  do {                                                                                \
+    if (!(condition)) [[unlikely]] {                                                  \
+      ::crosvm::internal::CheckFailed(__FILE__, __LINE__, #condition,                 \
+                                      ::crosvm::internal::CheckMessage(__VA_ARGS__)); \
+    }                                                                                 \
   } while (false)
 
 #ifdef NDEBUG

@@ -1,5 +1,5 @@
-// One list of fields per plain struct, from which every archive of codec/ is derived: JSON, CBOR, `key=value,…`
-// options and their help.
+// One list of fields per plain struct, from which every archive of codec/ is derived: JSON, CBOR,
+// `key=value,…` options and their help.
 //
 //   struct Options {
 //     std::string path;
@@ -15,12 +15,14 @@
 //     return EnumNames<Cache>({{Cache::kNever, "never"}, {Cache::kAuto, "auto"}});
 //   }
 //
-// Field types: bool, integers, StrongInt, std::string, enums, nested described structs, std::optional, std::vector,
-// std::array, std::variant of described structs each with a `static constexpr std::string_view kName` (externally
-// tagged), types with a text form (TextForm below), and codec's FdSlot for a descriptor that travels beside a message.
+// Field types: bool, integers, StrongInt, std::string, enums, nested described structs,
+// std::optional, std::vector, std::array, std::variant of described structs each with a `static
+// constexpr std::string_view kName` (externally tagged), types with a text form (TextForm below),
+// and codec's FdSlot for a descriptor that travels beside a message.
 //
-// An enum may list several names for one value: the first is written, all are read. A described struct of one field
-// with `static constexpr bool kTransparent = true` is archived as that field alone ({"Err":22}).
+// An enum may list several names for one value: the first is written, all are read. A described
+// struct of one field with `static constexpr bool kTransparent = true` is archived as that field
+// alone ({"Err":22}).
 #pragma once
 
 #include <array>

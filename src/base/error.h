@@ -1,5 +1,6 @@
-// The error value of the control plane: what failed, why, and on the way to what. See docs/errors.md.
-// The data plane (a request of a guest) uses a per-device enum instead: no allocation, no text.
+// The error value of the control plane: what failed, why, and on the way to what. See
+// docs/errors.md. The data plane (a request of a guest) uses a per-device enum instead: no
+// allocation, no text.
 #pragma once
 
 #include <fmt/core.h>

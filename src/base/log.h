@@ -1,11 +1,12 @@
 // Leveled log lines, compile-time checked (fmt), one writev each, safe from every thread.
 //
 //   LOG_INFO("disk {}: {} bytes", index, size);
-//   LOG_WARN_EVERY(std::chrono::seconds(1), "queue {} has no buffers", index);   // guest-triggered: rate-limited
+//   LOG_WARN_EVERY(std::chrono::seconds(1), "queue {}: no buffers", index);  // rate-limited
 //
 // The module of a line is the folder of its source file (`virtio`, `block`, …), so that
-// `--log-level info,virtio=debug` can pick. A process writes to one fd (stderr unless redirected), each line prefixed by
-// level, process label and module. The last 64 lines are kept in memory and printed by a failing CHECK.
+// `--log-level info,virtio=debug` can pick. A process writes to one fd (stderr unless redirected),
+// each line prefixed by level, process label and module. The last 64 lines are kept in memory and
+// printed by a failing CHECK.
 #pragma once
 
 #include <fmt/core.h>
@@ -32,7 +33,8 @@ void SetLogLabel(std::string_view label);
 // Lines go to syslog(3) under `tag` as well.
 void SetSyslogTag(std::string_view tag);
 
-// Counts lines of LogLevel::kError since start; the test main fails a test in which it grew unexpectedly.
+// Counts lines of LogLevel::kError since start; the test main fails a test in which it grew
+// unexpectedly.
 uint64_t LoggedErrors();
 
 // Writes the ring of recent lines to `fd` with write(2) only: async-signal-safe.
@@ -62,7 +64,8 @@ void Log(LogLevel level, std::string_view module, fmt::format_string<Args...> fo
 // State of one rate-limited line; static at its place.
 class RateLimit {
  public:
-  // True when the line may be printed now; `suppressed` is then the number of lines dropped since the last one.
+  // True when the line may be printed now; `suppressed` is then the number of lines dropped since
+  // the last one.
   bool Pass(std::chrono::nanoseconds interval, uint64_t& suppressed);
 
  private:
@@ -73,12 +76,12 @@ class RateLimit {
 }  // namespace internal
 }  // namespace crosvm
 
-#define CROSVM_LOG(level, ...)                                                     \
-  do {                                                                             \
+#define CROSVM_LOG(level, ...)                                                       \
+  do {                                                                               \
     constexpr std::string_view log_module_ = ::crosvm::internal::ModuleOf(__FILE__); \
-    if (::crosvm::internal::LogEnabled(level, log_module_)) {                      \
-      ::crosvm::internal::Log(level, log_module_, __VA_ARGS__);                    \
-    }                                                                              \
+    if (::crosvm::internal::LogEnabled(level, log_module_)) {                        \
+      ::crosvm::internal::Log(level, log_module_, __VA_ARGS__);                      \
+    }                                                                                \
   } while (false)
 
 #define LOG_ERROR(...) CROSVM_LOG(::crosvm::LogLevel::kError, __VA_ARGS__)
@@ -87,14 +90,14 @@ class RateLimit {
 #define LOG_DEBUG(...) CROSVM_LOG(::crosvm::LogLevel::kDebug, __VA_ARGS__)
 
 // At most one line per `interval` at this place; the next one tells how many were dropped.
-#define LOG_WARN_EVERY(interval, ...)                                  \
-  do {                                                                 \
-    static ::crosvm::internal::RateLimit log_limit_;                   \
-    uint64_t log_suppressed_ = 0;                                      \
-    if (log_limit_.Pass(interval, log_suppressed_)) {                  \
-      if (log_suppressed_ != 0) {                                      \
-        LOG_WARN("({} similar lines suppressed)", log_suppressed_);    \
-      }                                                                \
-      LOG_WARN(__VA_ARGS__);                                           \
-    }                                                                  \
+#define LOG_WARN_EVERY(interval, ...)                               \
+  do {                                                              \
+    static ::crosvm::internal::RateLimit log_limit_;                \
+    uint64_t log_suppressed_ = 0;                                   \
+    if (log_limit_.Pass(interval, log_suppressed_)) {               \
+      if (log_suppressed_ != 0) {                                   \
+        LOG_WARN("({} similar lines suppressed)", log_suppressed_); \
+      }                                                             \
+      LOG_WARN(__VA_ARGS__);                                        \
+    }                                                               \
   } while (false)

@@ -1,5 +1,5 @@
-// std::mutex with clang's thread-safety annotations (libstdc++'s has none), so that an unlocked access to a guarded
-// member is a compile error in the shipping build.
+// std::mutex with clang's thread-safety annotations (libstdc++'s has none), so that an unlocked
+// access to a guarded member is a compile error in the shipping build.
 #pragma once
 
 #include <condition_variable>
@@ -49,7 +49,8 @@ class CROSVM_SCOPED_CAPABILITY MutexLock {
 
 class CondVar {
  public:
-  // The mutex is released while waiting and held again on return. Spurious returns happen: wait in a loop.
+  // The mutex is released while waiting and held again on return. Spurious returns happen: wait in
+  // a loop.
   void Wait(Mutex& mutex) CROSVM_REQUIRES(mutex) {
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     condition_.wait(lock);

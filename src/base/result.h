@@ -10,8 +10,9 @@
 //     return {};
 //   }
 //
-// TRY is a statement expression. It stands only as a whole initialiser, a whole operand of return, or a whole
-// statement: inside a braced initialiser g++ 12 and clang leak the already built members (docs/errors.md).
+// TRY is a statement expression. It stands only as a whole initialiser, a whole operand of return,
+// or a whole statement: inside a braced initialiser g++ 12 and clang leak the already built members
+// (docs/errors.md).
 #pragma once
 
 #include <cerrno>
@@ -32,31 +33,31 @@ template <typename... Args>
   return std::unexpected(MakeError(kind, format, std::forward<Args>(args)...));
 }
 
-// With the calling thread's errno: `return FailErrno("opening {}", path);`. The arguments must not change errno.
+// With the calling thread's errno: `return FailErrno("opening {}", path);`. The arguments must not
+// change errno.
 template <typename... Args>
 [[nodiscard]] std::unexpected<Error> FailErrno(fmt::format_string<Args...> format, Args&&... args) {
   const int err = errno;
-  return std::unexpected(
-      Error::FromErrno(err, fmt::format(format, std::forward<Args>(args)...)));
+  return std::unexpected(Error::FromErrno(err, fmt::format(format, std::forward<Args>(args)...)));
 }
 
 }  // namespace crosvm
 
-#define TRY(expression)                                                  \
-  ({                                                                     \
-    auto try_result_ = (expression);                                     \
-    if (!try_result_.has_value()) [[unlikely]] {                         \
-      return std::unexpected(std::move(try_result_).error());            \
-    }                                                                    \
-    *std::move(try_result_);                                             \
+#define TRY(expression)                                       \
+  ({                                                          \
+    auto try_result_ = (expression);                          \
+    if (!try_result_.has_value()) [[unlikely]] {              \
+      return std::unexpected(std::move(try_result_).error()); \
+    }                                                         \
+    *std::move(try_result_);                                  \
   })
 
 // As TRY, and puts the formatted context in front of the error.
-#define TRY_CONTEXT(expression, ...)                                                             \
-  ({                                                                                             \
-    auto try_result_ = (expression);                                                             \
-    if (!try_result_.has_value()) [[unlikely]] {                                                 \
-      return std::unexpected(std::move(try_result_).error().Context(fmt::format(__VA_ARGS__)));  \
-    }                                                                                            \
-    *std::move(try_result_);                                                                     \
+#define TRY_CONTEXT(expression, ...)                                                            \
+  ({                                                                                            \
+    auto try_result_ = (expression);                                                            \
+    if (!try_result_.has_value()) [[unlikely]] {                                                \
+      return std::unexpected(std::move(try_result_).error().Context(fmt::format(__VA_ARGS__))); \
+    }                                                                                           \
+    *std::move(try_result_);                                                                    \
   })

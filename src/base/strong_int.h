@@ -1,5 +1,5 @@
-// An integer that cannot be mixed up with another: `struct GsiTag; using Gsi = StrongInt<GsiTag, uint32_t>;`.
-// Comparable and hashable; arithmetic is done on value(), where it is visible.
+// An integer that cannot be mixed up with another: `struct GsiTag; using Gsi = StrongInt<GsiTag,
+// uint32_t>;`. Comparable and hashable; arithmetic is done on value(), where it is visible.
 #pragma once
 
 #include <compare>

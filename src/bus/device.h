@@ -7,9 +7,10 @@
 
 namespace crosvm::bus {
 
-// Called on vCPU threads, several at once: an implementation with state locks it. Does not block on a device process
-// but where its header says so. `offset` is relative to the start of the mapped range; data is 1 to 8 bytes and lies
-// wholly in the range. TRUST: offset alignment and size are the guest's choice.
+// Called on vCPU threads, several at once: an implementation with state locks it. Does not block on
+// a device process but where its header says so. `offset` is relative to the start of the mapped
+// range; data is 1 to 8 bytes and lies wholly in the range. TRUST: offset alignment and size are
+// the guest's choice.
 class Device {
  public:
   virtual ~Device() = default;

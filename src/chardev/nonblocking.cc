@@ -31,7 +31,7 @@ bool EpollTakes(const sys::UniqueFd& fd) {
 }  // namespace
 
 Result<NonBlockingFd> NonBlockingFd::Create(sys::UniqueFd fd, Use use) {
-  struct stat info {};
+  struct stat info{};
   if (fstat(fd.get(), &info) != 0) return FailErrno("looking at a character stream");
   if (S_ISSOCK(info.st_mode)) return NonBlockingFd(std::move(fd), Kind::kSocket, true);
   if (!S_ISCHR(info.st_mode) && !S_ISFIFO(info.st_mode)) {

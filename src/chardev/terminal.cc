@@ -24,7 +24,7 @@ struct Saved {
   int fd = -1;
   termios cooked{};
   termios raw{};
-  struct sigaction old_actions[kSignalCount] {};
+  struct sigaction old_actions[kSignalCount]{};
   bool handled[kSignalCount]{};
 };
 Saved saved;
@@ -70,11 +70,11 @@ void OnContinue(int, siginfo_t*, void*) {
 }
 
 void Handle(int signal, void (*handler)(int, siginfo_t*, void*)) {
-  struct sigaction old {};
+  struct sigaction old{};
   if (sigaction(signal, nullptr, &old) != 0) return;
   const bool by_default = (old.sa_flags & SA_SIGINFO) == 0 && old.sa_handler == SIG_DFL;
   if (!by_default && !IsFault(signal)) return;  // somebody has a plan for it
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_sigaction = handler;
   action.sa_flags = SA_RESTART | SA_SIGINFO | SA_ONSTACK;
   sigemptyset(&action.sa_mask);

@@ -6,8 +6,8 @@ namespace crosvm::cli {
 namespace {
 
 int Report(sys::BorrowedFd err, std::string_view command, const Error& error, bool arguments) {
-  std::string text = fmt::format("crosvm{}{}: {}\n", command.empty() ? "" : " ", command,
-                                 error.ToString());
+  std::string text =
+      fmt::format("crosvm{}{}: {}\n", command.empty() ? "" : " ", command, error.ToString());
   // Nothing can be done about a standard error that cannot be written.
   (void)sys::WriteAll(err, text);
   return arguments ? kExitBadArguments : kExitError;
@@ -76,11 +76,8 @@ int RunApp(std::span<const std::string_view> arguments, const Hooks& hooks, sys:
   }
   Result<Arguments> parsed = Parse(*command, arguments.subspan(1));
   if (!parsed) return Report(err, command->name, parsed.error(), /*arguments=*/true);
-  const Invocation invocation = {.command = *command,
-                                 .arguments = std::move(*parsed),
-                                 .hooks = hooks,
-                                 .out = out,
-                                 .err = err};
+  const Invocation invocation = {
+      .command = *command, .arguments = std::move(*parsed), .hooks = hooks, .out = out, .err = err};
   if (invocation.arguments.help) {
     invocation.Print(HelpText(*command));
     return kExitOk;

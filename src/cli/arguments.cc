@@ -144,7 +144,8 @@ class Parser {
 
 }  // namespace
 
-Result<Arguments> ParseArguments(const Grammar& grammar, std::span<const std::string_view> arguments) {
+Result<Arguments> ParseArguments(const Grammar& grammar,
+                                 std::span<const std::string_view> arguments) {
   return Parser(grammar, arguments).Run();
 }
 

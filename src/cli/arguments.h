@@ -1,10 +1,10 @@
-// The grammar of the command line, driven by tables: parsing, help text and shell completion all come from the same
-// Option list of a command.
+// The grammar of the command line, driven by tables: parsing, help text and shell completion all
+// come from the same Option list of a command.
 //
 //   --name VALUE   --name=VALUE   -n VALUE   -nVALUE   --flag   --   (all after it is positional)
 //
-// A value in an argument of its own does not begin with `-`; `--name=-5` is the way. Where `options_first` is set (as
-// for `run`), nothing after the first positional argument is an option.
+// A value in an argument of its own does not begin with `-`; `--name=-5` is the way. Where
+// `options_first` is set (as for `run`), nothing after the first positional argument is an option.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@ namespace crosvm::cli {
 struct Option {
   std::string_view name;
   char short_name = 0;
-  // Placeholder of the value in the help, "PATH"; empty for a flag; in brackets when it may be left out.
+  // Placeholder of the value in the help, "PATH"; empty for a flag; in brackets when it may be left
+  // out.
   std::string_view value = {};
   std::string_view help = {};
   // A second occurrence is an error.
@@ -52,9 +53,10 @@ struct Grammar {
   std::string_view positional_name = "argument";
 };
 
-// `arguments` without the names of program and subcommand; the result borrows from it. -h and --help are known to every
-// command and stop the parse.
-Result<Arguments> ParseArguments(const Grammar& grammar, std::span<const std::string_view> arguments);
+// `arguments` without the names of program and subcommand; the result borrows from it. -h and
+// --help are known to every command and stop the parse.
+Result<Arguments> ParseArguments(const Grammar& grammar,
+                                 std::span<const std::string_view> arguments);
 
 // "; did you mean X?" for the nearest of `names`, or nothing.
 std::string Suggestion(std::string_view given, std::span<const std::string_view> names,

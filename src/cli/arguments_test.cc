@@ -26,7 +26,8 @@ std::string Shown(std::vector<std::string_view> arguments) {
     text += fmt::format("{}={} ", kOptions[given.option].name, given.value);
   }
   text += "|";
-  for (const std::string_view positional : parsed->positionals) text += fmt::format(" {}", positional);
+  for (const std::string_view positional : parsed->positionals)
+    text += fmt::format(" {}", positional);
   return text;
 }
 
@@ -64,7 +65,8 @@ TEST(Arguments, OptionsMayFollowElsewhere) {
 
 TEST(Arguments, ErrorsSayWhatToDo) {
   EXPECT_EQ(Shown({"--cpus"}), "--cpus needs a value: N");
-  EXPECT_EQ(Shown({"--cpus", "-5"}), "--cpus needs a value (N); one that begins with - is written --cpus=-5");
+  EXPECT_EQ(Shown({"--cpus", "-5"}),
+            "--cpus needs a value (N); one that begins with - is written --cpus=-5");
   EXPECT_EQ(Shown({"--cpus="}), "--cpus= has no value after the =");
   EXPECT_EQ(Shown({"--=5"}), "\"--=5\" names no option before the =");
   EXPECT_EQ(Shown({"-"}), "a single \"-\" is not an option; the name is missing");

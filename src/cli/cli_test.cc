@@ -1,6 +1,6 @@
 // The program as its user sees it: output and exit status, with the VM replaced by a fake.
-#include <gtest/gtest.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -22,7 +22,8 @@ Result<int> FakeRunVm(const config::VmConfig& config) {
   seen_config = config;
   return kExitReset;
 }
-Result<int> FakeRunDevice(std::string_view name, const std::string& socket, std::string_view option) {
+Result<int> FakeRunDevice(std::string_view name, const std::string& socket,
+                          std::string_view option) {
   seen_device = fmt::format("{} {} {}", name, socket, option);
   return 0;
 }
@@ -71,7 +72,8 @@ TEST(App, BadArgumentsAreStatus35AndOneSentence) {
          "crosvm run: kernel /nonexistent: no such file or directory\n");
   expect({"run", "k", "l"},
          "crosvm run: \"l\" is one argument too many; usage: crosvm run [OPTIONS] [KERNEL]\n");
-  expect({"rum"}, "crosvm: \"rum\" is not a command; did you mean run?; `crosvm help` lists them\n");
+  expect({"rum"},
+         "crosvm: \"rum\" is not a command; did you mean run?; `crosvm help` lists them\n");
   expect({"stop"}, "crosvm stop: an argument is missing; usage: crosvm stop SOCKET\n");
   expect({"run", "--log-level=loud", "--kvm-device=/dev/null", "/proc/self/exe"},
          Crosvm({"run", "--log-level=loud", "--kvm-device=/dev/null", "/proc/self/exe"}).err);
@@ -97,7 +99,8 @@ TEST(App, HelpAndVersion) {
   }
 }
 
-// The golden file holds what a user reads; regenerate with CROSVM_UPDATE_GOLDEN=1 and look at the difference.
+// The golden file holds what a user reads; regenerate with CROSVM_UPDATE_GOLDEN=1 and look at the
+// difference.
 TEST(App, HelpOfRunIsAsReviewed) {
   const std::string golden = std::string(CROSVM_SOURCE_DIR) + "/src/cli/testdata/run_help.txt";
   const std::string help = Crosvm({"run", "--help"}).out;
@@ -112,9 +115,10 @@ TEST(App, Device) {
   EXPECT_NE(Crosvm({"device"}).out.find("block - a disk"), std::string::npos);
   EXPECT_EQ(Crosvm({"device", "block", "--socket-path", "/s", "img,ro"}).status, 0);
   EXPECT_EQ(seen_device, "block /s img,ro");
-  EXPECT_EQ(Crosvm({"device", "blok", "--socket-path", "/s"}).err,
-            "crosvm device: there is no device \"blok\"; did you mean block?; `crosvm device` lists "
-            "them\n");
+  EXPECT_EQ(
+      Crosvm({"device", "blok", "--socket-path", "/s"}).err,
+      "crosvm device: there is no device \"blok\"; did you mean block?; `crosvm device` lists "
+      "them\n");
   EXPECT_EQ(Crosvm({"device", "block"}).status, 1);
 }
 
@@ -136,9 +140,10 @@ class VmCommands : public ::testing::Test {
     unlink(path_.c_str());
     loop_ = std::move(event::EventLoop::Create().value());
     auto listener = sys::UnixListener::Bind(path_, sys::SocketType::kSeqPacket).value();
-    server_ = control::Server::Create(*loop_, std::move(listener),
-                                      [this](const control::Request& request) { return Answer(request); })
-                  .value();
+    server_ =
+        control::Server::Create(*loop_, std::move(listener),
+                                [this](const control::Request& request) { return Answer(request); })
+            .value();
     thread_ = std::thread([this] { EXPECT_TRUE(loop_->Run()); });
   }
   void TearDown() override {
@@ -148,9 +153,11 @@ class VmCommands : public ::testing::Test {
   }
   control::Response Answer(const control::Request& request) {
     last_ = codec::ToJson(request);
-    if (last_ == R"("Ps")") return control::ProcessList{"running", 2, {{"block[0]", 12, "running", 1}}};
+    if (last_ == R"("Ps")")
+      return control::ProcessList{"running", 2, {{"block[0]", 12, "running", 1}}};
     if (last_ == R"("Resume")") return control::Err{EBUSY};
-    if (last_ == R"({"BalloonCommand":"Stats"})") return control::BalloonReport{.balloon_actual = 9};
+    if (last_ == R"({"BalloonCommand":"Stats"})")
+      return control::BalloonReport{.balloon_actual = 9};
     return control::Ok{};
   }
 

@@ -1,5 +1,5 @@
-// What a subcommand is, and what the program gives it. One table of commands (commands.cc) makes dispatch, help and
-// completion.
+// What a subcommand is, and what the program gives it. One table of commands (commands.cc) makes
+// dispatch, help and completion.
 #pragma once
 
 #include <cstdint>
@@ -79,7 +79,8 @@ std::string Overview();
 // `text` in lines of at most `width` columns, each after the first with `indent` blanks in front.
 std::string Wrap(std::string_view text, size_t indent, size_t width);
 
-// The whole program after main(): parses, dispatches, reports. `arguments` without the program's name.
+// The whole program after main(): parses, dispatches, reports. `arguments` without the program's
+// name.
 int RunApp(std::span<const std::string_view> arguments, const Hooks& hooks, sys::BorrowedFd out,
            sys::BorrowedFd err);
 

@@ -6,17 +6,20 @@
 namespace crosvm::cli {
 namespace {
 
-constexpr Option kTimeout = {.name = "timeout",
-                             .value = "SECONDS",
-                             .help = "wait so long for the VM's answer (default 10)"};
+constexpr Option kTimeout = {
+    .name = "timeout", .value = "SECONDS", .help = "wait so long for the VM's answer (default 10)"};
 constexpr Option kTimeoutOnly[] = {kTimeout};
 constexpr Option kPowerbtnOptions[] = {
     kTimeout,
-    {.name = "wait", .value = "SECONDS", .help = "then wait until the VM has ended; status 1 if it has not"}};
+    {.name = "wait",
+     .value = "SECONDS",
+     .help = "then wait until the VM has ended; status 1 if it has not"}};
 constexpr Option kDoctorOptions[] = {{.name = "json", .help = "print JSON"}};
 constexpr Option kPsOptions[] = {kTimeout, {.name = "json", .help = "print JSON"}};
-constexpr Option kDeviceOptions[] = {
-    {.name = "socket-path", .value = "PATH", .help = "vhost-user socket to listen on", .once = true}};
+constexpr Option kDeviceOptions[] = {{.name = "socket-path",
+                                      .value = "PATH",
+                                      .help = "vhost-user socket to listen on",
+                                      .once = true}};
 
 std::string RunMoreHelp() {
   return RunOptionGrammars() +
@@ -49,7 +52,8 @@ std::span<const Command> Table() {
       {.name = "stop",
        .positionals = "SOCKET",
        .summary = "end a VM at once, without asking the guest",
-       .details = "SOCKET is what `crosvm run --socket` made. To let the guest shut down: powerbtn.",
+       .details =
+           "SOCKET is what `crosvm run --socket` made. To let the guest shut down: powerbtn.",
        .options = kTimeoutOnly,
        .min_positionals = 1,
        .max_positionals = 1,
@@ -97,8 +101,9 @@ std::span<const Command> Table() {
       {.name = "disk",
        .positionals = "resize INDEX SIZE SOCKET",
        .summary = "change the size of a disk of a running VM",
-       .details = "INDEX counts the disks in the order of the command line, from 0. SIZE is in bytes, or "
-                  "has a suffix K, M, G or T.",
+       .details =
+           "INDEX counts the disks in the order of the command line, from 0. SIZE is in bytes, or "
+           "has a suffix K, M, G or T.",
        .options = kTimeoutOnly,
        .min_positionals = 4,
        .max_positionals = 4,
@@ -122,7 +127,8 @@ std::span<const Command> Table() {
       {.name = "device",
        .positionals = "[NAME --socket-path PATH [OPTION]]",
        .summary = "list the devices, or serve one to another VMM over vhost-user",
-       .details = "OPTION has the form of the device's option of `crosvm run`. Without NAME the devices and "
+       .details = "OPTION has the form of the device's option of `crosvm run`. Without NAME the "
+                  "devices and "
                   "their options are listed.",
        .options = kDeviceOptions,
        .max_positionals = 2,
@@ -140,7 +146,11 @@ std::span<const Command> Table() {
        .min_positionals = 1,
        .max_positionals = 1,
        .run = &CompletionCommand},
-      {.name = "version", .positionals = {}, .summary = "print the version", .details = {}, .run = &VersionCommand},
+      {.name = "version",
+       .positionals = {},
+       .summary = "print the version",
+       .details = {},
+       .run = &VersionCommand},
       {.name = "help",
        .positionals = "[COMMAND]",
        .summary = "explain a command",

@@ -91,10 +91,10 @@ std::string Fish() {
                         FishQuoted(command.summary));
     for (const Option& option : command.options) {
       if (!option.unbuilt.empty()) continue;
-      text += fmt::format("complete -c crosvm -n '__fish_seen_subcommand_from {}' -l {}{}{} -d {}\n",
-                          command.name, option.name,
-                          option.short_name != 0 ? fmt::format(" -s {}", option.short_name) : "",
-                          option.takes_value() ? " -r" : "", FishQuoted(option.help));
+      text += fmt::format(
+          "complete -c crosvm -n '__fish_seen_subcommand_from {}' -l {}{}{} -d {}\n", command.name,
+          option.name, option.short_name != 0 ? fmt::format(" -s {}", option.short_name) : "",
+          option.takes_value() ? " -r" : "", FishQuoted(option.help));
     }
   }
   return text;

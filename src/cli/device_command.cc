@@ -7,7 +7,8 @@ namespace crosvm::cli {
 namespace {
 
 std::string ListDevices(const std::vector<DeviceInfo>& devices) {
-  std::string text = "Devices that `crosvm device NAME --socket-path PATH OPTION` serves over vhost-user:\n";
+  std::string text =
+      "Devices that `crosvm device NAME --socket-path PATH OPTION` serves over vhost-user:\n";
   for (const DeviceInfo& device : devices) {
     text += fmt::format("\n{} - {}\n", device.name, device.summary);
     if (!device.option_help.empty()) text += fmt::format("{}\n", device.option_help);
@@ -32,8 +33,9 @@ Result<int> DeviceCommand(const Invocation& invocation) {
   }
   const std::string socket(invocation.ValueOf("socket-path"));
   if (socket.empty()) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "--socket-path PATH is missing: the socket on which the other VMM finds the device");
+    return Fail(
+        ErrorKind::kInvalidArgument,
+        "--socket-path PATH is missing: the socket on which the other VMM finds the device");
   }
   return invocation.hooks.run_device(words[0], socket, words.size() > 1 ? words[1] : "");
 }

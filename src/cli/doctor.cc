@@ -27,7 +27,8 @@ std::string FormatTable(const Diagnosis& diagnosis) {
     case Health::kOk:
       return text + "\nEverything is there.\n";
     case Health::kLimited:
-      return text + "\nVMs run; what is marked limited needs an option less or the command shown.\n";
+      return text +
+             "\nVMs run; what is marked limited needs an option less or the command shown.\n";
     case Health::kBroken:
       break;
   }

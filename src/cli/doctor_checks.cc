@@ -1,4 +1,5 @@
-// The checks of `crosvm doctor`. Each tries the thing itself rather than reading about it, and reads only to explain.
+// The checks of `crosvm doctor`. Each tries the thing itself rather than reading about it, and
+// reads only to explain.
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/io_uring.h>
@@ -51,7 +52,8 @@ std::string AccessFix(const std::string& path) {
 Finding CheckKernel() {
   struct utsname names = {};
   uname(&names);
-  return {.check = "kernel", .found = fmt::format("{} {} on {}", names.sysname, names.release, names.machine)};
+  return {.check = "kernel",
+          .found = fmt::format("{} {} on {}", names.sysname, names.release, names.machine)};
 }
 
 Finding CheckVirtualization() {
@@ -71,7 +73,8 @@ Finding CheckVirtualization() {
   } else {
     finding.health = Health::kLimited;
     finding.found = "the CPU shows no virtualisation";
-    finding.fix = "turn it on in the firmware; inside a VM, turn on nested virtualisation on its host";
+    finding.fix =
+        "turn it on in the firmware; inside a VM, turn on nested virtualisation on its host";
   }
   return finding;
 }
@@ -96,14 +99,11 @@ Finding CheckKvmApi(sys::BorrowedFd kvm) {
     int capability;
     std::string_view name;
   };
-  static constexpr Needed kNeeded[] = {{KVM_CAP_USER_MEMORY, "user memory"},
-                                       {KVM_CAP_IRQCHIP, "irqchip"},
-                                       {KVM_CAP_IRQ_ROUTING, "irq routing"},
-                                       {KVM_CAP_IRQFD, "irqfd"},
-                                       {KVM_CAP_IRQFD_RESAMPLE, "irqfd resample"},
-                                       {KVM_CAP_IOEVENTFD, "ioeventfd"},
-                                       {KVM_CAP_SIGNAL_MSI, "signal msi"},
-                                       {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"}};
+  static constexpr Needed kNeeded[] = {
+      {KVM_CAP_USER_MEMORY, "user memory"},       {KVM_CAP_IRQCHIP, "irqchip"},
+      {KVM_CAP_IRQ_ROUTING, "irq routing"},       {KVM_CAP_IRQFD, "irqfd"},
+      {KVM_CAP_IRQFD_RESAMPLE, "irqfd resample"}, {KVM_CAP_IOEVENTFD, "ioeventfd"},
+      {KVM_CAP_SIGNAL_MSI, "signal msi"},         {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"}};
   Finding finding = {.check = "KVM interface"};
   const int version = ioctl(kvm.get(), KVM_GET_API_VERSION, 0);
   std::string missing;
@@ -133,7 +133,8 @@ Finding CheckDevice(const std::string& path, std::string_view use, std::string_v
   const int err = opened.error().sys_errno();
   finding.health = Health::kLimited;
   finding.found = fmt::format("{} ({})", Reason(err), use);
-  finding.fix = err == EACCES || err == EPERM ? AccessFix(path) : fmt::format("sudo modprobe {}", module);
+  finding.fix =
+      err == EACCES || err == EPERM ? AccessFix(path) : fmt::format("sudo modprobe {}", module);
   return finding;
 }
 
@@ -143,11 +144,13 @@ Finding CheckNetAdmin() {
   const size_t at = status ? status->find("\nCapEff:") : std::string::npos;
   const unsigned long long set =
       at == std::string::npos ? 0 : strtoull(status->c_str() + at + 8, nullptr, 16);
-  if (((set >> 12) & 1) != 0) return {.check = "CAP_NET_ADMIN", .found = "held: --host_ip may make taps"};
-  return {.check = "CAP_NET_ADMIN",
-          .health = Health::kLimited,
-          .found = "not held: crosvm cannot make a tap interface; `--net user` needs none",
-          .fix = "sudo ip tuntap add mode tap user $USER name crosvm0, then --net tap-name=crosvm0"};
+  if (((set >> 12) & 1) != 0)
+    return {.check = "CAP_NET_ADMIN", .found = "held: --host_ip may make taps"};
+  return {
+      .check = "CAP_NET_ADMIN",
+      .health = Health::kLimited,
+      .found = "not held: crosvm cannot make a tap interface; `--net user` needs none",
+      .fix = "sudo ip tuntap add mode tap user $USER name crosvm0, then --net tap-name=crosvm0"};
 }
 
 // What a device process does first, in a child of ours; its errno is the exit status.
@@ -169,8 +172,8 @@ Finding CheckNamespaces() {
   const int err = TryNamespaces();
   if (err == 0) return finding;
   finding.health = Health::kLimited;
-  finding.found = fmt::format("refused ({}): devices cannot be jailed, only --disable-sandbox works",
-                              Reason(err));
+  finding.found = fmt::format(
+      "refused ({}): devices cannot be jailed, only --disable-sandbox works", Reason(err));
   if (Line("/proc/sys/kernel/unprivileged_userns_clone") == "0") {
     finding.fix = "sudo sysctl kernel.unprivileged_userns_clone=1";
   } else if (Line("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1") {
@@ -192,8 +195,9 @@ Finding CheckIoUring() {
   return {.check = "io_uring",
           .health = Health::kLimited,
           .found = fmt::format("refused ({}): disks use a pool of threads instead", Reason(err)),
-          .fix = disabled == "1" || disabled == "2" ? "sudo sysctl kernel.io_uring_disabled=0"
-                                                    : "allow it in this container's seccomp profile"};
+          .fix = disabled == "1" || disabled == "2"
+                     ? "sudo sysctl kernel.io_uring_disabled=0"
+                     : "allow it in this container's seccomp profile"};
 }
 
 Finding CheckSeccomp() {
@@ -203,7 +207,8 @@ Finding CheckSeccomp() {
   if (!available(SECCOMP_RET_KILL_PROCESS)) {
     return {.check = "seccomp",
             .health = Health::kLimited,
-            .found = "filters are not available: devices cannot be jailed, only --disable-sandbox works",
+            .found =
+                "filters are not available: devices cannot be jailed, only --disable-sandbox works",
             .fix = "run a kernel with CONFIG_SECCOMP_FILTER"};
   }
   return {.check = "seccomp",
@@ -229,7 +234,9 @@ Finding CheckHugePages() {
   return {.check = "huge pages",
           .health = Health::kLimited,
           .found = mode.empty() ? "the kernel has none" : "transparent huge pages are off",
-          .fix = mode.empty() ? "" : "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"};
+          .fix = mode.empty()
+                     ? ""
+                     : "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"};
 }
 
 Finding CheckMemlock() {
@@ -248,7 +255,8 @@ Finding CheckCgroup() {
   const std::string path = own.starts_with("0::") ? own.substr(3) : "/";
   const bool writable = access(("/sys/fs/cgroup" + path + "/cgroup.procs").c_str(), W_OK) == 0;
   return {.check = "cgroup",
-          .found = fmt::format("version 2, {} {}", path, writable ? "is ours" : "is not ours to change")};
+          .found = fmt::format("version 2, {} {}", path,
+                               writable ? "is ours" : "is not ours to change")};
 }
 
 }  // namespace

@@ -39,7 +39,8 @@ std::string OptionList(std::span<const Option> options) {
     text += OptionLine(option);
   }
   if (!unbuilt.empty()) {
-    text += fmt::format("\nKnown, but not built into this version:\n  {}\n", Wrap(unbuilt, 2, kWidth));
+    text +=
+        fmt::format("\nKnown, but not built into this version:\n  {}\n", Wrap(unbuilt, 2, kWidth));
   }
   return text;
 }
@@ -73,9 +74,9 @@ std::string Wrap(std::string_view text, size_t indent, size_t width) {
 }
 
 std::string HelpText(const Command& command) {
-  std::string text = fmt::format("crosvm {} - {}\n\nUsage: crosvm {}{}{}\n", command.name,
-                                 command.summary, command.name,
-                                 command.positionals.empty() ? "" : " ", command.positionals);
+  std::string text =
+      fmt::format("crosvm {} - {}\n\nUsage: crosvm {}{}{}\n", command.name, command.summary,
+                  command.name, command.positionals.empty() ? "" : " ", command.positionals);
   if (!command.details.empty()) text += fmt::format("\n{}\n", Wrap(command.details, 0, kWidth));
   text += OptionList(command.options);
   if (command.more_help != nullptr) text += fmt::format("\n{}", command.more_help());

@@ -16,7 +16,8 @@ Result<int> HelpCommand(const Invocation& invocation) {
   const std::string_view name = invocation.arguments.positionals[0];
   const Command* command = FindCommand(name);
   if (command == nullptr) {
-    return Fail(ErrorKind::kInvalidArgument, "\"{}\" is not a command; `crosvm help` lists them", name);
+    return Fail(ErrorKind::kInvalidArgument, "\"{}\" is not a command; `crosvm help` lists them",
+                name);
   }
   invocation.Print(HelpText(*command));
   return kExitOk;

@@ -75,7 +75,8 @@ Status AddDisk(VmConfig& config, std::string_view value) {
 Status AddTapFd(VmConfig& config, std::string_view value) {
   const uint64_t fd = TRY(codec::ParseNumber(value));
   if (fd < 3 || fd > INT32_MAX) {
-    return Fail(ErrorKind::kInvalidArgument, "{} is not a descriptor that crosvm could inherit", fd);
+    return Fail(ErrorKind::kInvalidArgument, "{} is not a descriptor that crosvm could inherit",
+                fd);
   }
   config.nets.push_back({.tap_fd = static_cast<int32_t>(fd)});
   return {};
@@ -301,7 +302,8 @@ constexpr auto kTable = std::to_array<RunOption>({
       .value = "DIR",
       .help = "use the policies in DIR instead of those that are built in"},
      &SetPolicyDir},
-    {{.name = "seccomp-log-failures", .help = "log denied system calls instead of ending the device"},
+    {{.name = "seccomp-log-failures",
+      .help = "log denied system calls instead of ending the device"},
      &LogSeccomp},
     {{.name = "on-device-crash",
       .value = "ACTION",

@@ -12,8 +12,8 @@ namespace crosvm::cli {
 
 std::span<const Option> RunOptions();
 
-// Puts what was given into `config`, in order; `arguments` came from RunOptions(). The error names the option. A
-// configuration file (--cfg) is read first, wherever it stands.
+// Puts what was given into `config`, in order; `arguments` came from RunOptions(). The error names
+// the option. A configuration file (--cfg) is read first, wherever it stands.
 Status ApplyRunOptions(const Arguments& arguments, config::VmConfig& config);
 
 // The keys of every option that has some.

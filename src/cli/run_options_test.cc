@@ -42,31 +42,119 @@ TEST(RunOptions, NoNameOrLetterTwice) {
 TEST(RunOptions, EveryOptionOfTheReferenceIsKnown) {
   std::set<std::string_view> names;
   for (const Option& option : RunOptions()) names.insert(option.name);
-  for (const std::string_view name :
-       {"kvm-device", "vhost-vsock-device", "vhost-net-device", "android-fstab", "initrd", "params",
-        "cpus", "cpu-affinity", "cpu-cluster", "cpu-capacity", "no-smt", "rt-cpus", "mem",
-        "hugepages", "root", "rwroot", "disk", "rwdisk", "pmem-device", "rw-pmem-device", "pstore",
-        "host_ip", "netmask", "mac", "net-vq-pairs", "vhost-net", "tap-fd", "ac97", "serial",
-        "syslog-tag", "x-display", "display-window-keyboard", "display-window-mouse", "wayland-sock",
-        "wayland-dmabuf", "socket", "disable-sandbox", "cid", "shared-dir", "seccomp-policy-dir",
-        "seccomp-log-failures", "plugin", "plugin-root", "plugin-mount", "plugin-mount-file",
-        "plugin-gid-map", "plugin-gid-map-file", "gpu", "gpu-display", "software-tpm", "evdev",
-        "single-touch", "multi-touch", "trackpad", "mouse", "keyboard", "switches", "split-irqchip",
-        "bios", "vfio", "video-decoder", "video-encoder", "acpi-table", "protected-vm", "battery",
-        "gdb", "balloon_bias_mib", "vhost-user-blk", "vhost-user-console", "vhost-user-net",
-        "vhost-user-wl", "vhost-user-fs", "direct-pmio", "direct-level-irq", "direct-edge-irq", "dmi",
-        "no-legacy"}) {
+  for (const std::string_view name : {"kvm-device",
+                                      "vhost-vsock-device",
+                                      "vhost-net-device",
+                                      "android-fstab",
+                                      "initrd",
+                                      "params",
+                                      "cpus",
+                                      "cpu-affinity",
+                                      "cpu-cluster",
+                                      "cpu-capacity",
+                                      "no-smt",
+                                      "rt-cpus",
+                                      "mem",
+                                      "hugepages",
+                                      "root",
+                                      "rwroot",
+                                      "disk",
+                                      "rwdisk",
+                                      "pmem-device",
+                                      "rw-pmem-device",
+                                      "pstore",
+                                      "host_ip",
+                                      "netmask",
+                                      "mac",
+                                      "net-vq-pairs",
+                                      "vhost-net",
+                                      "tap-fd",
+                                      "ac97",
+                                      "serial",
+                                      "syslog-tag",
+                                      "x-display",
+                                      "display-window-keyboard",
+                                      "display-window-mouse",
+                                      "wayland-sock",
+                                      "wayland-dmabuf",
+                                      "socket",
+                                      "disable-sandbox",
+                                      "cid",
+                                      "shared-dir",
+                                      "seccomp-policy-dir",
+                                      "seccomp-log-failures",
+                                      "plugin",
+                                      "plugin-root",
+                                      "plugin-mount",
+                                      "plugin-mount-file",
+                                      "plugin-gid-map",
+                                      "plugin-gid-map-file",
+                                      "gpu",
+                                      "gpu-display",
+                                      "software-tpm",
+                                      "evdev",
+                                      "single-touch",
+                                      "multi-touch",
+                                      "trackpad",
+                                      "mouse",
+                                      "keyboard",
+                                      "switches",
+                                      "split-irqchip",
+                                      "bios",
+                                      "vfio",
+                                      "video-decoder",
+                                      "video-encoder",
+                                      "acpi-table",
+                                      "protected-vm",
+                                      "battery",
+                                      "gdb",
+                                      "balloon_bias_mib",
+                                      "vhost-user-blk",
+                                      "vhost-user-console",
+                                      "vhost-user-net",
+                                      "vhost-user-wl",
+                                      "vhost-user-fs",
+                                      "direct-pmio",
+                                      "direct-level-irq",
+                                      "direct-edge-irq",
+                                      "dmi",
+                                      "no-legacy"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
 }
 
 TEST(RunOptions, FillTheConfiguration) {
-  const VmConfig config =
-      CommandLine({"-c", "4", "-m", "512", "-p", "a", "-p", "b=c", "-i", "initrd", "-s", "/tmp/x", "--no-smt",
-           "--hugepages", "--split-irqchip", "--cpu-affinity", "0=1:1=2", "--rt-cpus", "0-1",
-           "--syslog-tag", "t", "--disable-sandbox", "--seccomp-log-failures", "--acpi-table", "x",
-           "--gdb", "1234", "--on-device-crash=stop", "--net-vq-pairs", "2"})
-          .value();
+  const VmConfig config = CommandLine({"-c",
+                                       "4",
+                                       "-m",
+                                       "512",
+                                       "-p",
+                                       "a",
+                                       "-p",
+                                       "b=c",
+                                       "-i",
+                                       "initrd",
+                                       "-s",
+                                       "/tmp/x",
+                                       "--no-smt",
+                                       "--hugepages",
+                                       "--split-irqchip",
+                                       "--cpu-affinity",
+                                       "0=1:1=2",
+                                       "--rt-cpus",
+                                       "0-1",
+                                       "--syslog-tag",
+                                       "t",
+                                       "--disable-sandbox",
+                                       "--seccomp-log-failures",
+                                       "--acpi-table",
+                                       "x",
+                                       "--gdb",
+                                       "1234",
+                                       "--on-device-crash=stop",
+                                       "--net-vq-pairs",
+                                       "2"})
+                              .value();
   EXPECT_EQ(config.cpus, 4u);
   EXPECT_EQ(config.mem_mib, 512u);
   EXPECT_EQ(config.params, (std::vector<std::string>{"a", "b=c"}));
@@ -83,8 +171,8 @@ TEST(RunOptions, FillTheConfiguration) {
 
 TEST(RunOptions, DisksInOrderWithTheirKinds) {
   const VmConfig config =
-      CommandLine({"-d", "a,sparse=false,block_size=4096,id=x", "--rwdisk", "b", "-r", "c", "--block",
-           "d,ro,direct,engine=pool", "--disk", "e,ro=false"})
+      CommandLine({"-d", "a,sparse=false,block_size=4096,id=x", "--rwdisk", "b", "-r", "c",
+                   "--block", "d,ro,direct,engine=pool", "--disk", "e,ro=false"})
           .value();
   ASSERT_EQ(config.disks.size(), 5u);
   EXPECT_EQ(config.disks[0],
@@ -101,8 +189,8 @@ TEST(RunOptions, DisksInOrderWithTheirKinds) {
 TEST(RunOptions, SerialGrammarOfTheReference) {
   const VmConfig config =
       CommandLine({"--serial", "type=unix,path=/tmp/a=b,num=2", "--serial",
-           "type=Stdout,hardware=virtio-console,num=1,console,stdin=true", "--serial",
-           "type=File,path=/x,input=/y,earlycon=true"})
+                   "type=Stdout,hardware=virtio-console,num=1,console,stdin=true", "--serial",
+                   "type=File,path=/x,input=/y,earlycon=true"})
           .value();
   EXPECT_EQ(config.serial[0].path, "/tmp/a=b");
   EXPECT_EQ(config.serial[0].type, config::SerialType::kUnix);
@@ -110,15 +198,16 @@ TEST(RunOptions, SerialGrammarOfTheReference) {
   EXPECT_EQ(config.serial[2].input, "/y");
   EXPECT_EQ(Problem({"--serial", "type=stdout,num=0"}),
             "--serial type=stdout,num=0: num: 0 is out of range, 1 to 255");
-  EXPECT_EQ(Problem({"--serial", "hardware=serial"}), "--serial hardware=serial: \"type\" is missing");
+  EXPECT_EQ(Problem({"--serial", "hardware=serial"}),
+            "--serial hardware=serial: \"type\" is missing");
   EXPECT_NE(Problem({"--serial", "type=tty"}), "none");
 }
 
 TEST(RunOptions, SharedDirGrammarOfTheReference) {
   const VmConfig config =
       CommandLine({"--shared-dir", "/srv:data", "--shared-dir",
-           "/x:y:type=fs:uidmap=0 1000 1,1 100000 10:timeout=7:cache=always:writeback=true:"
-           "rewrite-security-xattrs=true:ascii_casefold=false"})
+                   "/x:y:type=fs:uidmap=0 1000 1,1 100000 10:timeout=7:cache=always:writeback=true:"
+                   "rewrite-security-xattrs=true:ascii_casefold=false"})
           .value();
   EXPECT_EQ(config.shared_dirs[0].tag, "data");
   EXPECT_EQ(config.shared_dirs[0].type, config::SharedDirType::k9p);
@@ -129,19 +218,22 @@ TEST(RunOptions, SharedDirGrammarOfTheReference) {
   EXPECT_EQ(fs.timeout, 7u);
   EXPECT_TRUE(fs.writeback && fs.rewrite_security_xattrs);
   EXPECT_EQ(Problem({"--shared-dir", "/srv"}), "--shared-dir /srv: \"tag\" is missing");
-  EXPECT_EQ(CommandLine({"--shared-dir", "/srv:t:type=P9"})->shared_dirs[0].type, config::SharedDirType::k9p);
+  EXPECT_EQ(CommandLine({"--shared-dir", "/srv:t:type=P9"})->shared_dirs[0].type,
+            config::SharedDirType::k9p);
 }
 
 TEST(RunOptions, Network) {
-  const VmConfig config = CommandLine({"--host_ip", "10.0.0.1", "--netmask", "255.255.255.0", "--mac",
-                               "52:54:00:00:00:01", "--tap-fd", "7", "--net", "user", "--net",
-                               "tap-name=tap0,mac=52:54:00:00:00:02,vq-pairs=2"})
-                              .value();
+  const VmConfig config =
+      CommandLine({"--host_ip", "10.0.0.1", "--netmask", "255.255.255.0", "--mac",
+                   "52:54:00:00:00:01", "--tap-fd", "7", "--net", "user", "--net",
+                   "tap-name=tap0,mac=52:54:00:00:00:02,vq-pairs=2"})
+          .value();
   EXPECT_TRUE(config.host_ip && config.netmask && config.mac);
   EXPECT_EQ(config.nets[0].tap_fd, 7);
   EXPECT_TRUE(config.nets[1].user);
   EXPECT_EQ(config.nets[2].vq_pairs, 2);
-  EXPECT_EQ(Problem({"--tap-fd", "1"}), "--tap-fd 1: 1 is not a descriptor that crosvm could inherit");
+  EXPECT_EQ(Problem({"--tap-fd", "1"}),
+            "--tap-fd 1: 1 is not a descriptor that crosvm could inherit");
   EXPECT_NE(Problem({"--mac", "52:54"}), "none");
 }
 
@@ -154,7 +246,8 @@ TEST(RunOptions, VsockInEitherOrder) {
 
 TEST(RunOptions, VhostUser) {
   const VmConfig config =
-      CommandLine({"--vhost-user-blk", "/a", "--vhost-user-fs", "/b:tag", "--vhost-user-net", "/c"}).value();
+      CommandLine({"--vhost-user-blk", "/a", "--vhost-user-fs", "/b:tag", "--vhost-user-net", "/c"})
+          .value();
   EXPECT_EQ(config.vhost_user[1].socket, "/b");
   EXPECT_EQ(config.vhost_user[1].tag, "tag");
   EXPECT_EQ(Problem({"--vhost-user-fs", "/b"}),

@@ -10,13 +10,15 @@ namespace {
 using std::chrono::milliseconds;
 
 // Of `--timeout` and `--wait`; a day is as good as for ever.
-Result<milliseconds> Seconds(const Invocation& invocation, std::string_view option, uint64_t missing) {
+Result<milliseconds> Seconds(const Invocation& invocation, std::string_view option,
+                             uint64_t missing) {
   uint64_t seconds = missing;
   const std::string_view text = invocation.ValueOf(option);
   if (!text.empty()) seconds = TRY_CONTEXT(codec::ParseNumber(text), "--{}", option);
   constexpr uint64_t kDay = 24 * 60 * 60;
   if (seconds == 0 || seconds > kDay) {
-    return Fail(ErrorKind::kInvalidArgument, "--{} {}: from 1 to {} seconds", option, seconds, kDay);
+    return Fail(ErrorKind::kInvalidArgument, "--{} {}: from 1 to {} seconds", option, seconds,
+                kDay);
   }
   return milliseconds(seconds * 1000);
 }
@@ -75,7 +77,8 @@ Result<int> BalloonStatsCommand(const Invocation& invocation) {
 Result<int> DiskCommand(const Invocation& invocation) {
   const std::span<const std::string_view> words = invocation.arguments.positionals;
   if (words[0] != "resize") {
-    return Fail(ErrorKind::kInvalidArgument, "\"{}\" cannot be done to a disk; resize can", words[0]);
+    return Fail(ErrorKind::kInvalidArgument, "\"{}\" cannot be done to a disk; resize can",
+                words[0]);
   }
   const uint64_t index = TRY_CONTEXT(codec::ParseNumber(words[1]), "INDEX");
   const uint64_t size = TRY_CONTEXT(codec::ParseNumber(words[2], true), "SIZE");
@@ -95,7 +98,8 @@ Result<int> PsCommand(const Invocation& invocation) {
                                  list->vcpus, "NAME", "PID", "STATE", "RESTARTS");
   for (const control::ProcessInfo& process : list->processes) {
     const std::string pid = process.pid == 0 ? "-" : fmt::format("{}", process.pid);
-    text += fmt::format("{:<20} {:>8} {:<12} {}\n", process.name, pid, process.state, process.restarts);
+    text +=
+        fmt::format("{:<20} {:>8} {:<12} {}\n", process.name, pid, process.state, process.restarts);
   }
   invocation.Print(text);
   return kExitOk;

@@ -25,7 +25,8 @@ const FieldEntry* FindField(std::span<const FieldEntry> fields, std::string_view
   return nullptr;
 }
 
-// SAFETY: FieldEntry::get only computes an address; callers of this overload do not write through it.
+// SAFETY: FieldEntry::get only computes an address; callers of this overload do not write through
+// it.
 const void* GetConst(const FieldEntry& field, const void* object) {
   return field.get(const_cast<void*>(object));
 }
@@ -37,7 +38,8 @@ Result<uint64_t> DecodeInteger(const Value& value, const Limits& limits, const L
   const uint64_t most = std::min(limits.max, type.max);
   if (const int64_t* negative = value.negative()) {
     if (*negative < least) {
-      return Fail(ErrorKind::kInvalidArgument, "{} is out of range, {} to {}", *negative, least, most);
+      return Fail(ErrorKind::kInvalidArgument, "{} is out of range, {} to {}", *negative, least,
+                  most);
     }
     return static_cast<uint64_t>(*negative);
   }
@@ -98,8 +100,8 @@ Result<uint32_t> DecodeSlot(const Value& value, DecodeContext& context) {
   const uint64_t* index = value.number();
   if (index == nullptr) return WrongType("the index of a descriptor", value);
   if (*index >= context.fd_count) {
-    return Fail(ErrorKind::kProtocol, "descriptor {} is named, but {} came with the message", *index,
-                context.fd_count);
+    return Fail(ErrorKind::kProtocol, "descriptor {} is named, but {} came with the message",
+                *index, context.fd_count);
   }
   context.slots_seen.resize(context.fd_count);
   if (context.slots_seen[*index]) {
@@ -133,8 +135,8 @@ Status DecodeStruct(std::span<const FieldEntry> fields, bool transparent, const 
   for (const Member& member : *members) {
     const FieldEntry* field = FindField(fields, member.name);
     if (field == nullptr) {
-      return Fail(ErrorKind::kInvalidArgument, "\"{}\" is not known here; known are: {}", member.name,
-                  KnownNames(fields));
+      return Fail(ErrorKind::kInvalidArgument, "\"{}\" is not known here; known are: {}",
+                  member.name, KnownNames(fields));
     }
     TRY_CONTEXT(field->ops->decode(member.value, field->limits, context, field->get(object)), "{}",
                 field->name);
@@ -170,7 +172,8 @@ Status DecodeVariant(std::span<const Alternative> alternatives, const Value& val
       const bool empty = alternative.ops->fields().empty();
       if (bare != nullptr) {
         if (empty) return {};
-        return Fail(ErrorKind::kInvalidArgument, "\"{}\" needs a content: {{\"{}\": …}}", name, name);
+        return Fail(ErrorKind::kInvalidArgument, "\"{}\" needs a content: {{\"{}\": …}}", name,
+                    name);
       }
       if (empty) return Fail(ErrorKind::kInvalidArgument, "\"{}\" has no content", name);
       TRY_CONTEXT(alternative.ops->decode(tagged->front().value, Limits(), context, object), "{}",

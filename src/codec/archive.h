@@ -1,8 +1,10 @@
-// Between described structs (base/describe.h) and Value. The templates here only make constant tables of a type's
-// fields; all work is done by plain functions in archive.cc that walk those tables.
+// Between described structs (base/describe.h) and Value. The templates here only make constant
+// tables of a type's fields; all work is done by plain functions in archive.cc that walk those
+// tables.
 //
-// Rules of reading, the same for every archive: an unknown field is refused and the error lists the known ones; types,
-// ranges and lengths are checked before a value is taken; a missing field keeps its default unless it is required.
+// Rules of reading, the same for every archive: an unknown field is refused and the error lists the
+// known ones; types, ranges and lengths are checked before a value is taken; a missing field keeps
+// its default unless it is required.
 #pragma once
 
 #include <array>
@@ -46,9 +48,9 @@ struct TypeOps {
   Kind kind;
   Value (*encode)(const void* object);
   Status (*decode)(const Value& value, const Limits& limits, DecodeContext& context, void* object);
-  const TypeOps* item = nullptr;                              // of a list or an optional
-  std::string (*choices)() = nullptr;                         // "a|b|c" of an enum
-  std::span<const FieldEntry> (*fields)() = nullptr;          // of a struct
+  const TypeOps* item = nullptr;                      // of a list or an optional
+  std::string (*choices)() = nullptr;                 // "a|b|c" of an enum
+  std::span<const FieldEntry> (*fields)() = nullptr;  // of a struct
 };
 
 struct FieldEntry {
@@ -221,7 +223,9 @@ struct OpsOf<E> {
 
 template <TextForm T>
 struct OpsOf<T> {
-  static Value Encode(const void* object) { return Value(static_cast<const T*>(object)->ToString()); }
+  static Value Encode(const void* object) {
+    return Value(static_cast<const T*>(object)->ToString());
+  }
   static Status Decode(const Value& value, const Limits& limits, DecodeContext&, void* object) {
     const std::string* text = TRY(internal::DecodeText(value, limits));
     T parsed = TRY(T::Parse(*text));
@@ -271,7 +275,8 @@ struct OpsOf<std::vector<T>> {
                        void* object) {
     const Value::Array* items = TRY(internal::DecodeList(value, limits));
     std::vector<T> result(items->size());
-    // The limits of a list of integers or texts are those of its items; its length was checked above.
+    // The limits of a list of integers or texts are those of its items; its length was checked
+    // above.
     const Limits item_limits = {limits.min, limits.max};
     for (size_t i = 0; i < items->size(); ++i) {
       TRY_CONTEXT(OpsOf<T>::Decode((*items)[i], item_limits, context, &result[i]), "item {}", i);
@@ -335,7 +340,7 @@ struct OpsOf<T> {
     return internal::DecodeStruct(internal::FieldsOf<T>(), internal::IsTransparent<T>(), value,
                                   context, object);
   }
-  static constexpr TypeOps kOps = {Kind::kStruct, &Encode,  &Decode,
+  static constexpr TypeOps kOps = {Kind::kStruct, &Encode, &Decode,
                                    nullptr,       nullptr, &internal::FieldsOf<T>};
 };
 
@@ -368,7 +373,8 @@ Value Encode(const T& object) {
   return OpsOf<T>::Encode(&object);
 }
 
-// Reads `value` over what `object` holds; missing fields keep what they had. On failure `object` may be half changed.
+// Reads `value` over what `object` holds; missing fields keep what they had. On failure `object`
+// may be half changed.
 template <typename T>
 Status DecodeInto(const Value& value, T& object, size_t fd_count = 0) {
   DecodeContext context{.fd_count = fd_count};

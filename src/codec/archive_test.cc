@@ -84,13 +84,26 @@ TEST(Json, ErrorsNameTheFieldAndTheReason) {
 
 TEST(Json, Hostile_WrongTypesAndRangesAreRefused) {
   for (const std::string_view text : {
-           R"({"path":1})", R"({"path":"x","ro":1})", R"({"path":"x","queues":65536})",
-           R"({"path":"x","queues":1.0})", R"({"path":"x","queues":1e3})",
-           R"({"path":"x","queues":"1"})", R"({"path":"x","bias":128})",
-           R"({"path":"x","bias":-129})", R"({"path":"x","start":18446744073709551616})",
-           R"({"path":"x","id":"123456789012345678901"})", R"({"path":"x","cpus":[1,2,3,4,5]})",
-           R"({"path":"x","cpus":{}})", R"({"path":"x","path":"y"})", R"([])", R"(null)",
-           R"({"path":"x"} x)", R"({"path":"x")", "", "\xff", "{\"path\":\"\xc3\x28\"}",
+           R"({"path":1})",
+           R"({"path":"x","ro":1})",
+           R"({"path":"x","queues":65536})",
+           R"({"path":"x","queues":1.0})",
+           R"({"path":"x","queues":1e3})",
+           R"({"path":"x","queues":"1"})",
+           R"({"path":"x","bias":128})",
+           R"({"path":"x","bias":-129})",
+           R"({"path":"x","start":18446744073709551616})",
+           R"({"path":"x","id":"123456789012345678901"})",
+           R"({"path":"x","cpus":[1,2,3,4,5]})",
+           R"({"path":"x","cpus":{}})",
+           R"({"path":"x","path":"y"})",
+           R"([])",
+           R"(null)",
+           R"({"path":"x"} x)",
+           R"({"path":"x")",
+           "",
+           "\xff",
+           "{\"path\":\"\xc3\x28\"}",
        }) {
     EXPECT_FALSE(FromJson<Disk>(text)) << text;
   }
@@ -157,8 +170,8 @@ TEST(Cbor, Hostile_HugeLengthsNeedNoMemory) {
     std::vector<uint8_t> bytes = {major, 255, 255, 255, 255, 255, 255, 255, 255, 0};
     EXPECT_FALSE(ParseCbor(bytes)) << int{major};
   }
-  EXPECT_FALSE(ParseCbor(std::vector<uint8_t>{0xc1, 0x00}));              // a tag
-  EXPECT_FALSE(ParseCbor(std::vector<uint8_t>{0xf9, 0x3c, 0x00}));        // 1.0
+  EXPECT_FALSE(ParseCbor(std::vector<uint8_t>{0xc1, 0x00}));        // a tag
+  EXPECT_FALSE(ParseCbor(std::vector<uint8_t>{0xf9, 0x3c, 0x00}));  // 1.0
   EXPECT_FALSE(ParseCbor(std::vector<uint8_t>{0x3b, 255, 255, 255, 255, 255, 255, 255, 255}));
 }
 

@@ -1,4 +1,5 @@
-// Described structs as CBOR (RFC 8949): messages between our processes, snapshots. Rules of reading: archive.h.
+// Described structs as CBOR (RFC 8949): messages between our processes, snapshots. Rules of
+// reading: archive.h.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,5 @@
-#include "codec/cbor.h"
-
 #include "base/check.h"
+#include "codec/cbor.h"
 #include "codec/test_types.h"
 
 using namespace crosvm::codec;

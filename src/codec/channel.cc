@@ -5,8 +5,8 @@ namespace crosvm::codec {
 Status PacketSocket::Send(std::span<const uint8_t> bytes,
                           std::span<const sys::BorrowedFd> fds) const {
   if (bytes.size() > kMaxMessageBytes) {
-    return Fail(ErrorKind::kInvalidArgument, "a message of {} bytes is larger than {}", bytes.size(),
-                kMaxMessageBytes);
+    return Fail(ErrorKind::kInvalidArgument, "a message of {} bytes is larger than {}",
+                bytes.size(), kMaxMessageBytes);
   }
   if (fds.size() > sys::kMaxFdsPerMessage) {
     return Fail(ErrorKind::kInvalidArgument, "a message with {} descriptors; at most {} can travel",

@@ -1,13 +1,14 @@
-// Typed channels: one message in one SOCK_SEQPACKET packet with up to 32 descriptors. CBOR between our own processes,
-// JSON on the control socket. Used by both sides; one thread at a time.
+// Typed channels: one message in one SOCK_SEQPACKET packet with up to 32 descriptors. CBOR between
+// our own processes, JSON on the control socket. Used by both sides; one thread at a time.
 //
 //   Channel<Command, Reply> channel(std::move(socket));          // JsonChannel<…> for JSON
 //   TRY(channel.Send(Start{.image = fds.Put(std::move(file))}, fds));
 //   auto [reply, fds] = TRY(channel.Receive());
 //
-// With an EventLoop: sys::SetNonBlocking(channel.fd(), true), watch channel.fd(), and call Receive() until it is kBusy.
-// The peer is not trusted: whatever it sends, Receive() returns a valid message or an error, and no descriptor leaks.
-// After kProtocol or kInvalidArgument the packet is gone and the channel is still in step; the owner decides.
+// With an EventLoop: sys::SetNonBlocking(channel.fd(), true), watch channel.fd(), and call
+// Receive() until it is kBusy. The peer is not trusted: whatever it sends, Receive() returns a
+// valid message or an error, and no descriptor leaks. After kProtocol or kInvalidArgument the
+// packet is gone and the channel is still in step; the owner decides.
 #pragma once
 
 #include <chrono>
@@ -44,10 +45,13 @@ class PacketSocket {
 
   // kInvalidArgument when the message is too large; otherwise as UnixSocket::Send.
   Status Send(std::span<const uint8_t> bytes, std::span<const sys::BorrowedFd> fds) const;
-  // kDisconnected when the peer has closed; kBusy when nothing is there (non-blocking) or the timeout ran out.
+  // kDisconnected when the peer has closed; kBusy when nothing is there (non-blocking) or the
+  // timeout ran out.
   Result<Packet> Receive();
   // For blocking use; zero means for ever.
-  Status SetTimeout(std::chrono::milliseconds timeout) const { return socket_.SetTimeouts(timeout); }
+  Status SetTimeout(std::chrono::milliseconds timeout) const {
+    return socket_.SetTimeouts(timeout);
+  }
 
  private:
   sys::UnixSocket socket_;
@@ -91,14 +95,17 @@ class Channel {
 
   bool valid() const { return packets_.valid(); }
   const sys::UniqueFd& fd() const { return packets_.fd(); }
-  Status SetTimeout(std::chrono::milliseconds timeout) const { return packets_.SetTimeout(timeout); }
+  Status SetTimeout(std::chrono::milliseconds timeout) const {
+    return packets_.SetTimeout(timeout);
+  }
 
   Status Send(const SendType& message) const { return Send(message, FdTable()); }
   // The descriptors are duplicated into the packet; `fds` may be dropped afterwards.
   Status Send(const SendType& message, const FdTable& fds) const {
     const auto text = Form::Write(message);
     // SAFETY: bytes of a string or of a byte vector.
-    return packets_.Send({reinterpret_cast<const uint8_t*>(text.data()), text.size()}, fds.Borrow());
+    return packets_.Send({reinterpret_cast<const uint8_t*>(text.data()), text.size()},
+                         fds.Borrow());
   }
 
   Result<Incoming<ReceiveType>> Receive() {

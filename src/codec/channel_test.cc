@@ -22,7 +22,9 @@ Ends MakeEnds() {
   return {Ours(std::move(pair.first)), std::move(pair.second)};
 }
 
-sys::UniqueFd AnFd() { return sys::Open("/dev/null", O_RDWR).value(); }
+sys::UniqueFd AnFd() {
+  return sys::Open("/dev/null", O_RDWR).value();
+}
 
 TEST(Channel, CarriesAMessageAndItsDescriptors) {
   auto pair = sys::UnixSocket::Pair(sys::SocketType::kSeqPacket).value();

@@ -15,8 +15,8 @@
 
 namespace crosvm::codec {
 
-// Index of a descriptor in its message's table. Reading a message refuses an index that its table does not have and one
-// that stands in two fields.
+// Index of a descriptor in its message's table. Reading a message refuses an index that its table
+// does not have and one that stands in two fields.
 struct FdSlot {
   uint32_t index = UINT32_MAX;
 
@@ -37,8 +37,8 @@ class FdTable {
   // kProtocol when the slot does not exist or was taken before.
   Result<sys::UniqueFd> Take(FdSlot slot) {
     if (slot.index >= fds_.size() || !fds_[slot.index].valid()) {
-      return Fail(ErrorKind::kProtocol, "the message brought no descriptor {}, or it was taken before",
-                  slot.index);
+      return Fail(ErrorKind::kProtocol,
+                  "the message brought no descriptor {}, or it was taken before", slot.index);
     }
     return std::move(fds_[slot.index]);
   }

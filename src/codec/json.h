@@ -1,4 +1,5 @@
-// Described structs as JSON: the control socket and the configuration file. Rules of reading: archive.h.
+// Described structs as JSON: the control socket and the configuration file. Rules of reading:
+// archive.h.
 #pragma once
 
 #include <string>

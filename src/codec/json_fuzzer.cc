@@ -1,6 +1,5 @@
-#include "codec/json.h"
-
 #include "base/check.h"
+#include "codec/json.h"
 #include "codec/test_types.h"
 
 using namespace crosvm::codec;

@@ -99,7 +99,8 @@ Status Add(const FieldEntry& field, Value value, Value::Object& members) {
   return {};
 }
 
-// `item` is one part between separators. `leading` is the number of items so far that were all given without key.
+// `item` is one part between separators. `leading` is the number of items so far that were all
+// given without key.
 Status ParseOne(std::string_view item, std::span<const FieldEntry> fields, size_t& leading,
                 Value::Object& members) {
   const size_t equals = item.find('=');
@@ -178,7 +179,8 @@ Result<uint64_t> ParseNumber(std::string_view text, bool size) {
   uint64_t number = 0;
   const char* end = digits.data() + digits.size();
   const auto [stop, error] = std::from_chars(digits.data(), end, number, base);
-  if (error == std::errc::result_out_of_range || (error == std::errc() && number > UINT64_MAX >> shift)) {
+  if (error == std::errc::result_out_of_range ||
+      (error == std::errc() && number > UINT64_MAX >> shift)) {
     return Fail(ErrorKind::kInvalidArgument, "{} is too large", text);
   }
   if (error != std::errc() || stop != end) {

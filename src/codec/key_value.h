@@ -2,10 +2,11 @@
 //
 //   ParseKeyValue<BlockOptions>("root.img,ro,block_size=4K")
 //
-// Items are split at the separator, each at its first `=` (so a value may contain `=`). Positional fields may be given
-// without key, first and in order. A bool is `true`, `false`, `on`, `off`, or the bare key. Integers are decimal or 0x…,
-// with a suffix K, M, G, T where the field is a size. A key of a list may be repeated, others not. `-` and `_` in keys
-// are the same. Unknown keys are refused and the error lists the known ones.
+// Items are split at the separator, each at its first `=` (so a value may contain `=`). Positional
+// fields may be given without key, first and in order. A bool is `true`, `false`, `on`, `off`, or
+// the bare key. Integers are decimal or 0x…, with a suffix K, M, G, T where the field is a size. A
+// key of a list may be repeated, others not. `-` and `_` in keys are the same. Unknown keys are
+// refused and the error lists the known ones.
 #pragma once
 
 #include <string>

@@ -1,5 +1,4 @@
 #include "codec/key_value.h"
-
 #include "codec/test_types.h"
 
 using namespace crosvm::codec;

@@ -16,7 +16,8 @@ std::string ErrorOf(std::string_view text) {
 
 TEST(KeyValue, PositionalAndKeys) {
   const Disk disk =
-      ParseKeyValue<Disk>("root.img,ro,queues=0x10,block_size=4K,id=a=b,cpus=1,cpus=2,bias=-3").value();
+      ParseKeyValue<Disk>("root.img,ro,queues=0x10,block_size=4K,id=a=b,cpus=1,cpus=2,bias=-3")
+          .value();
   EXPECT_EQ(disk.path, "root.img");
   EXPECT_TRUE(disk.ro);
   EXPECT_EQ(disk.queues, 16);
@@ -52,9 +53,10 @@ TEST(KeyValue, OtherSeparator) {
 }
 
 TEST(KeyValue, ErrorsNameTheKey) {
-  EXPECT_EQ(ErrorOf("x,quick=1"),
-            "\"quick\" is not a known key; known are: path, ro, queues, block_size, bias, id, cache, "
-            "cpus, start");
+  EXPECT_EQ(
+      ErrorOf("x,quick=1"),
+      "\"quick\" is not a known key; known are: path, ro, queues, block_size, bias, id, cache, "
+      "cpus, start");
   EXPECT_EQ(ErrorOf(""), "\"path\" is missing");
   EXPECT_EQ(ErrorOf("x,queues=two"), "queues: \"two\" is not a whole number");
   EXPECT_EQ(ErrorOf("x,queues=2K"), "queues: \"2K\" is not a whole number");
@@ -63,11 +65,13 @@ TEST(KeyValue, ErrorsNameTheKey) {
   EXPECT_EQ(ErrorOf("x,queues=1,queues=1"), "\"queues\" is given twice");
   EXPECT_EQ(ErrorOf("x,,ro"), "there is nothing before or after a \",\"");
   EXPECT_EQ(ErrorOf("x,ro,"), "there is nothing before or after a \",\"");
-  EXPECT_EQ(ErrorOf("x,id=123456789012345678901"), "id: 21 bytes are too long, at most 20 are allowed");
+  EXPECT_EQ(ErrorOf("x,id=123456789012345678901"),
+            "id: 21 bytes are too long, at most 20 are allowed");
 }
 
 TEST(KeyValue, FormatIsReadBack) {
-  for (const std::string_view text : {"x", "x,ro=true", "x,queues=3,id=b,cache=never,cpus=4,cpus=5"}) {
+  for (const std::string_view text :
+       {"x", "x,ro=true", "x,queues=3,id=b,cache=never,cpus=4,cpus=5"}) {
     EXPECT_EQ(FormatKeyValue(ParseKeyValue<Disk>(text).value()), text);
   }
 }
@@ -77,7 +81,8 @@ TEST(KeyValue, GrammarAndHelp) {
             "PATH[,ro=BOOL][,queues=N][,block_size=SIZE][,bias=N][,id=ID][,cache=never|auto]"
             "[,cpus=N]…[,start=N]");
   const std::string help = HelpOf<Disk>();
-  EXPECT_NE(help.find("queues=N                     number of queues (default 1)\n"), std::string::npos)
+  EXPECT_NE(help.find("queues=N                     number of queues (default 1)\n"),
+            std::string::npos)
       << help;
 }
 

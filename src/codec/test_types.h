@@ -16,7 +16,8 @@ namespace crosvm::codec::test_types {
 
 enum class Cache : uint8_t { kNever, kAuto };
 constexpr auto DescribeEnum(Cache) {
-  return EnumNames<Cache>({{Cache::kNever, "never"}, {Cache::kNever, "none"}, {Cache::kAuto, "auto"}});
+  return EnumNames<Cache>(
+      {{Cache::kNever, "never"}, {Cache::kNever, "none"}, {Cache::kAuto, "auto"}});
 }
 
 struct SectorTag;

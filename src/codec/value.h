@@ -1,7 +1,9 @@
-// A parsed document of any archive: the small tree that stands between text or bytes (value_text.cc) and typed structs
-// (archive.h). It exists so that no header of ours includes a JSON library.
+// A parsed document of any archive: the small tree that stands between text or bytes
+// (value_text.cc) and typed structs (archive.h). It exists so that no header of ours includes a
+// JSON library.
 //
-// There are no fractions: nothing we archive has one, and an integer that becomes a double loses bits.
+// There are no fractions: nothing we archive has one, and an integer that becomes a double loses
+// bits.
 #pragma once
 
 #include <cstdint>
@@ -76,13 +78,14 @@ struct Member {
 // Nesting beyond this is refused, whatever the archive.
 inline constexpr size_t kMaxDepth = 32;
 
-// The input of all four is untrusted. Refused (kProtocol for CBOR, kInvalidArgument for JSON): syntax errors, trailing
-// bytes, fractions, a name twice in one object, nesting deeper than kMaxDepth. The memory needed is a small multiple of
-// the input's size; the caller bounds that.
+// The input of all four is untrusted. Refused (kProtocol for CBOR, kInvalidArgument for JSON):
+// syntax errors, trailing bytes, fractions, a name twice in one object, nesting deeper than
+// kMaxDepth. The memory needed is a small multiple of the input's size; the caller bounds that.
 enum class JsonComments : uint8_t { kRefused, kAllowed };
 Result<Value> ParseJson(std::string_view text, JsonComments comments = JsonComments::kRefused);
 Result<Value> ParseCbor(std::span<const uint8_t> bytes);
-// `indent` < 0 writes one line. Bytes become a list of numbers; text that is not UTF-8 gets replacement characters.
+// `indent` < 0 writes one line. Bytes become a list of numbers; text that is not UTF-8 gets
+// replacement characters.
 std::string WriteJson(const Value& value, int indent = -1);
 std::vector<uint8_t> WriteCbor(const Value& value);
 

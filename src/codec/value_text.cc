@@ -1,8 +1,10 @@
-// The one place that knows nlohmann-json. Parsing goes through its event interface into our own tree: its documents
-// abort on a wrong type, keep the last of two equal names and turn large integers into fractions.
+// The one place that knows nlohmann-json. Parsing goes through its event interface into our own
+// tree: its documents abort on a wrong type, keep the last of two equal names and turn large
+// integers into fractions.
 #include <cstddef>
-#include <nlohmann/json.hpp>
 #include <optional>
+
+#include <nlohmann/json.hpp>
 
 #include "codec/value.h"
 
@@ -11,7 +13,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// Receives the events of nlohmann's parsers; every method returns false to stop. The names are theirs.
+// Receives the events of nlohmann's parsers; every method returns false to stop. The names are
+// theirs.
 class TreeBuilder {
  public:
   explicit TreeBuilder(bool cbor) : cbor_(cbor) {}
@@ -19,7 +22,8 @@ class TreeBuilder {
   bool null() { return Add(Value()); }
   bool boolean(bool value) { return Add(Value(value)); }
   bool number_integer(int64_t value) {
-    // CBOR has negative numbers down to -2^64; the library lets those below -2^63 wrap around to positive ones.
+    // CBOR has negative numbers down to -2^64; the library lets those below -2^63 wrap around to
+    // positive ones.
     if (cbor_ && value >= 0) return Refuse("a negative number is too large");
     return Add(Value(value));
   }
@@ -45,7 +49,8 @@ class TreeBuilder {
   bool end_array() { return Close(); }
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& error) {
     if (problem_.empty()) {
-      // Theirs reads "[json.exception.parse_error.101] parse error at …: syntax error …"; the bracket is noise.
+      // Theirs reads "[json.exception.parse_error.101] parse error at …: syntax error …"; the
+      // bracket is noise.
       std::string_view what = error.what();
       const size_t bracket = what.find("] ");
       if (bracket != std::string_view::npos) what.remove_prefix(bracket + 2);
@@ -58,7 +63,8 @@ class TreeBuilder {
   const std::string& problem() const { return problem_; }
 
  private:
-  // Names are compared one by one, so this bounds the work of a hostile object; no struct of ours comes near it.
+  // Names are compared one by one, so this bounds the work of a hostile object; no struct of ours
+  // comes near it.
   static constexpr size_t kMaxMembers = 1024;
 
   bool Refuse(std::string problem) {

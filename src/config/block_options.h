@@ -31,19 +31,22 @@ struct BlockOptions {
     return Fields(
         Field("path", &BlockOptions::path, "disk image or block device").Positional(),
         Field("ro", &BlockOptions::ro, "refuse writes"),
-        Field("root", &BlockOptions::root, "boot from it: adds root=/dev/vdX to the kernel's parameters"),
+        Field("root", &BlockOptions::root,
+              "boot from it: adds root=/dev/vdX to the kernel's parameters"),
         Field("sparse", &BlockOptions::sparse, "let the guest discard blocks (punches holes)"),
         Field("block_size", &BlockOptions::block_size, "logical block size in bytes")
             .Size()
             .Range(512, 65536),
-        Field("id", &BlockOptions::id, "serial number the guest sees, at most 20 bytes").MaxLength(20),
+        Field("id", &BlockOptions::id, "serial number the guest sees, at most 20 bytes")
+            .MaxLength(20),
         Field("direct", &BlockOptions::direct, "bypass the host's page cache (O_DIRECT)"),
         Field("queues", &BlockOptions::queues, "request queues, 1 to 16").Range(1, 16),
         Field("engine", &BlockOptions::engine, "how the image is read and written"));
   }
 };
 
-// The text that the block module's Prepare takes: all but `root`, which concerns the kernel's parameters only.
+// The text that the block module's Prepare takes: all but `root`, which concerns the kernel's
+// parameters only.
 std::string DeviceOption(const BlockOptions& options);
 
 }  // namespace crosvm::config

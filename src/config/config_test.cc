@@ -170,8 +170,8 @@ TEST(ConfigFile, Hostile_ErrorsNameFileAndField) {
     const Status status = LoadConfigText(text, "vm.json", config);
     return status ? "none" : status.error().ToString();
   };
-  EXPECT_TRUE(problem(R"({"memory":1})").starts_with(
-      "vm.json: \"memory\" is not known here; known are: kernel, bios,"));
+  EXPECT_TRUE(problem(R"({"memory":1})")
+                  .starts_with("vm.json: \"memory\" is not known here; known are: kernel, bios,"));
   EXPECT_EQ(problem(R"({"disks":[{"path":"a","queues":99}]})"),
             "vm.json: disks: item 0: queues: 99 is out of range, 1 to 16");
   EXPECT_EQ(problem(R"({"cpus":0})"), "vm.json: cpus: 0 is out of range, 1 to 254");

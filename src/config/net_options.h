@@ -10,7 +10,8 @@
 
 namespace crosvm::config {
 
-// Exactly one of: `user`, `tap_name`, `tap_fd`, or both `host_ip` and `netmask` (a new tap is made).
+// Exactly one of: `user`, `tap_name`, `tap_fd`, or both `host_ip` and `netmask` (a new tap is
+// made).
 struct NetOptions {
   bool user = false;
   std::string tap_name;
@@ -24,11 +25,14 @@ struct NetOptions {
   bool operator==(const NetOptions&) const = default;
   static constexpr auto Describe() {
     return Fields(
-        Field("user", &NetOptions::user, "user-mode network: needs no privilege, no inbound connections"),
-        Field("tap-name", &NetOptions::tap_name, "an existing tap interface of the host").MaxLength(15),
+        Field("user", &NetOptions::user,
+              "user-mode network: needs no privilege, no inbound connections"),
+        Field("tap-name", &NetOptions::tap_name, "an existing tap interface of the host")
+            .MaxLength(15),
         Field("tap-fd", &NetOptions::tap_fd, "an open tap descriptor that crosvm inherits")
             .Range(3, INT32_MAX),
-        Field("host-ip", &NetOptions::host_ip, "the host's address on a new tap (needs CAP_NET_ADMIN)"),
+        Field("host-ip", &NetOptions::host_ip,
+              "the host's address on a new tap (needs CAP_NET_ADMIN)"),
         Field("netmask", &NetOptions::netmask, "the netmask of host-ip"),
         Field("mac", &NetOptions::mac, "the guest's address; chosen when not given"),
         Field("vq-pairs", &NetOptions::vq_pairs, "pairs of queues, 1 to 16").Range(1, 16),

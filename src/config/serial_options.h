@@ -26,8 +26,8 @@ constexpr auto DescribeEnum(SerialType) {
 
 enum class SerialHardware : uint8_t { kSerial, kVirtioConsole };
 constexpr auto DescribeEnum(SerialHardware) {
-  return EnumNames<SerialHardware>({{SerialHardware::kSerial, "serial"},
-                                    {SerialHardware::kVirtioConsole, "virtio-console"}});
+  return EnumNames<SerialHardware>(
+      {{SerialHardware::kSerial, "serial"}, {SerialHardware::kVirtioConsole, "virtio-console"}});
 }
 
 struct SerialOptions {

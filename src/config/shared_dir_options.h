@@ -41,14 +41,16 @@ struct SharedDirOptions {
     return Fields(
         Field("path", &SharedDirOptions::path, "the directory").Positional(),
         // virtio 1.2, 5.11.4: the tag's field has 36 bytes.
-        Field("tag", &SharedDirOptions::tag, "the name by which the guest mounts it, at most 36 bytes")
+        Field("tag", &SharedDirOptions::tag,
+              "the name by which the guest mounts it, at most 36 bytes")
             .Positional()
             .MaxLength(36),
         Field("type", &SharedDirOptions::type, "the protocol: 9P or virtio-fs"),
         Field("uidmap", &SharedDirOptions::uidmap,
               "user ids of the device's namespace: INSIDE OUTSIDE COUNT[,…]"),
         Field("gidmap", &SharedDirOptions::gidmap, "group ids, likewise"),
-        Field("timeout", &SharedDirOptions::timeout, "seconds the guest may cache names and attributes"),
+        Field("timeout", &SharedDirOptions::timeout,
+              "seconds the guest may cache names and attributes"),
         Field("cache", &SharedDirOptions::cache, "when the guest may cache contents"),
         Field("writeback", &SharedDirOptions::writeback, "let the guest delay writes"),
         Field("rewrite-security-xattrs", &SharedDirOptions::rewrite_security_xattrs,

@@ -1,4 +1,5 @@
-// Every rule between the fields of a configuration. Errors name options, since those are what a user can change.
+// Every rule between the fields of a configuration. Errors name options, since those are what a
+// user can change.
 #include <algorithm>
 
 #include "config/vm_config.h"
@@ -122,10 +123,12 @@ Status CheckSerial(const VmConfig& config) {
     for (const SerialOptions& other : config.serial) {
       if (&other == &port) break;
       if (other.hardware == port.hardware && other.num == port.num) {
-        return Bad("--serial: {} {} is given twice; choose another num", NameOfHardware(port), port.num);
+        return Bad("--serial: {} {} is given twice; choose another num", NameOfHardware(port),
+                   port.num);
       }
     }
-    const auto alone = [&](bool wants, const SerialOptions*& first, std::string_view what) -> Status {
+    const auto alone = [&](bool wants, const SerialOptions*& first,
+                           std::string_view what) -> Status {
       if (!wants) return {};
       if (first != nullptr) {
         return Bad("--serial: {} is set for {} {} and for {} {}; choose one", what,
@@ -141,7 +144,8 @@ Status CheckSerial(const VmConfig& config) {
   return {};
 }
 
-// Four serial ports always; the first is the console on our terminal when nothing else is the console.
+// Four serial ports always; the first is the console on our terminal when nothing else is the
+// console.
 void CompleteSerial(VmConfig& config) {
   const auto has = [&](uint8_t num) {
     return std::any_of(config.serial.begin(), config.serial.end(), [&](const SerialOptions& port) {
@@ -164,15 +168,17 @@ void CompleteSerial(VmConfig& config) {
 
 Status CheckOneNet(const NetOptions& net) {
   const bool makes_tap = net.host_ip.has_value() || net.netmask.has_value();
-  const int sources = int{net.user} + int{!net.tap_name.empty()} + int{net.tap_fd.has_value()} +
-                      int{makes_tap};
+  const int sources =
+      int{net.user} + int{!net.tap_name.empty()} + int{net.tap_fd.has_value()} + int{makes_tap};
   if (sources == 0) {
-    return Bad("--net: say where packets go: user, tap-name=…, tap-fd=…, or host-ip=… with netmask=…");
+    return Bad(
+        "--net: say where packets go: user, tap-name=…, tap-fd=…, or host-ip=… with netmask=…");
   }
   if (sources > 1) {
     return Bad("--net: user, tap-name, tap-fd and host-ip exclude each other");
   }
-  if (makes_tap && !(net.host_ip && net.netmask)) return Bad("--net: host-ip and netmask go together");
+  if (makes_tap && !(net.host_ip && net.netmask))
+    return Bad("--net: host-ip and netmask go together");
   if (net.netmask) {
     const uint32_t inverse = ~net.netmask->value();
     if ((inverse & (inverse + 1)) != 0) {
@@ -235,7 +241,8 @@ Status CheckSharedDirs(const VmConfig& config) {
     TRY(add("--shared-dir", dir.tag));
   }
   for (const VhostUserOptions& device : config.vhost_user) {
-    if (device.socket.empty()) return Bad("--vhost-user-{}: the socket is empty", NameOf(device.type));
+    if (device.socket.empty())
+      return Bad("--vhost-user-{}: the socket is empty", NameOf(device.type));
     if (device.type == VhostUserType::kFs) {
       TRY(add("--vhost-user-fs", device.tag));
     } else if (!device.tag.empty()) {
@@ -257,7 +264,8 @@ Status Validate(VmConfig& config) {
   TRY(CompleteNets(config));
   TRY(CheckSharedDirs(config));
   if (config.vsock && (config.vsock->cid < 3 || config.vsock->cid >= UINT32_MAX)) {
-    return Bad("--cid {}: the guest's context id is from 3 to {}", config.vsock->cid, UINT32_MAX - 1);
+    return Bad("--cid {}: the guest's context id is from 3 to {}", config.vsock->cid,
+               UINT32_MAX - 1);
   }
   return {};
 }

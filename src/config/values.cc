@@ -115,12 +115,13 @@ Result<MacAddress> MacAddress::Parse(std::string_view text) {
     mac.bytes[i] = static_cast<uint8_t>(byte);
   }
   if (!good) {
-    return Fail(ErrorKind::kInvalidArgument, "\"{}\" is not a MAC address such as 52:54:00:12:34:56",
-                text);
+    return Fail(ErrorKind::kInvalidArgument,
+                "\"{}\" is not a MAC address such as 52:54:00:12:34:56", text);
   }
   if (mac.bytes[0] & 1) {
     return Fail(ErrorKind::kInvalidArgument,
-                "\"{}\" is a group address; the first byte of an interface's address is even", text);
+                "\"{}\" is a group address; the first byte of an interface's address is even",
+                text);
   }
   return mac;
 }
@@ -141,7 +142,8 @@ Result<Ipv4Address> Ipv4Address::Parse(std::string_view text) {
     address.bytes[i] = static_cast<uint8_t>(byte);
   }
   if (!good) {
-    return Fail(ErrorKind::kInvalidArgument, "\"{}\" is not an IPv4 address such as 10.0.0.1", text);
+    return Fail(ErrorKind::kInvalidArgument, "\"{}\" is not an IPv4 address such as 10.0.0.1",
+                text);
   }
   return address;
 }

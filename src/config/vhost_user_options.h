@@ -24,10 +24,11 @@ struct VhostUserOptions {
 
   bool operator==(const VhostUserOptions&) const = default;
   static constexpr auto Describe() {
-    return Fields(Field("type", &VhostUserOptions::type, "the kind of device").Required(),
-                  Field("socket", &VhostUserOptions::socket, "the process' Unix socket").Required(),
-                  Field("tag", &VhostUserOptions::tag, "of fs: the name by which the guest mounts it")
-                      .MaxLength(36));
+    return Fields(
+        Field("type", &VhostUserOptions::type, "the kind of device").Required(),
+        Field("socket", &VhostUserOptions::socket, "the process' Unix socket").Required(),
+        Field("tag", &VhostUserOptions::tag, "of fs: the name by which the guest mounts it")
+            .MaxLength(36));
   }
 };
 

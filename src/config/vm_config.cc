@@ -38,9 +38,10 @@ Status CheckSocket(std::string& path) {
     path += fmt::format("{}crosvm-{}.sock", path.ends_with('/') ? "" : "/", getpid());
   }
   if (lstat(path.c_str(), &info) == 0) {
-    return Fail(ErrorKind::kAlreadyExists,
-                "--socket {}: the path exists already; remove it if no VM uses it, or choose another",
-                path);
+    return Fail(
+        ErrorKind::kAlreadyExists,
+        "--socket {}: the path exists already; remove it if no VM uses it, or choose another",
+        path);
   }
   return {};
 }

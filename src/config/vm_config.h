@@ -1,5 +1,6 @@
-// Everything a VM is built from: plain data with defaults. The command line and the configuration file fill the same
-// struct; Validate() holds every rule between fields; vm/ only reads it. No device header is needed to know it.
+// Everything a VM is built from: plain data with defaults. The command line and the configuration
+// file fill the same struct; Validate() holds every rule between fields; vm/ only reads it. No
+// device header is needed to know it.
 #pragma once
 
 #include <cstdint>
@@ -112,19 +113,21 @@ struct VmConfig {
   }
 };
 
-// Checks every rule between fields and completes what follows from others: default serial ports, the interface of
-// host_ip/netmask/mac. Touches no file. Idempotent. The error names the option and what to do.
+// Checks every rule between fields and completes what follows from others: default serial ports,
+// the interface of host_ip/netmask/mac. Touches no file. Idempotent. The error names the option and
+// what to do.
 Status Validate(VmConfig& config);
 
-// That the files a validated configuration names are there (and the control socket is not). A directory as `socket`
-// becomes the path `crosvm-PID.sock` in it.
+// That the files a validated configuration names are there (and the control socket is not). A
+// directory as `socket` becomes the path `crosvm-PID.sock` in it.
 Status CheckPaths(VmConfig& config);
 
-// What disks and serial ports add to the kernel's parameters: console=, earlycon=, root=. To stand before `params`, so
-// that the user's win.
+// What disks and serial ports add to the kernel's parameters: console=, earlycon=, root=. To stand
+// before `params`, so that the user's win.
 std::vector<std::string> DeviceKernelParameters(const VmConfig& config);
 
-// Reads a JSON file (comments allowed) over `config`: lists are replaced, missing fields keep what they had.
+// Reads a JSON file (comments allowed) over `config`: lists are replaced, missing fields keep what
+// they had.
 Status LoadConfigFile(const std::string& path, VmConfig& config);
 // The same from text; `name` stands in errors.
 Status LoadConfigText(std::string_view text, std::string_view name, VmConfig& config);

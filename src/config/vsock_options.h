@@ -17,7 +17,9 @@ struct VsockOptions {
   static constexpr auto Describe() {
     return Fields(
         // 0 to 2 are the hypervisor's, the loop's and the host's; 2^32-1 is "any".
-        Field("cid", &VsockOptions::cid, "the guest's context id, from 3").Positional().Range(3, UINT32_MAX - 1),
+        Field("cid", &VsockOptions::cid, "the guest's context id, from 3")
+            .Positional()
+            .Range(3, UINT32_MAX - 1),
         Field("device", &VsockOptions::device, "the host kernel's vhost device"),
         Field("socket", &VsockOptions::socket,
               "serve without the host's kernel: guest ports are Unix sockets PATH_PORT"));

@@ -7,14 +7,16 @@ std::unexpected<Error> ExplainConnect(const std::string& path, Error error) {
   switch (error.sys_errno()) {
     case ENOENT:
       return Fail(ErrorKind::kNotFound,
-                  "there is no control socket {}; check the path that `crosvm run --socket` got", path);
+                  "there is no control socket {}; check the path that `crosvm run --socket` got",
+                  path);
     case ECONNREFUSED:
       return Fail(ErrorKind::kDisconnected,
                   "nobody listens on {}: its VM has ended, and the file can be removed", path);
     case EACCES:
     case EPERM:
       return Fail(ErrorKind::kPermissionDenied,
-                  "the control socket {} belongs to another user; run this as the user of the VM", path);
+                  "the control socket {} belongs to another user; run this as the user of the VM",
+                  path);
     case EPROTOTYPE:
       return Fail(ErrorKind::kInvalidArgument, "{} is a socket of another program", path);
     default:

@@ -12,10 +12,12 @@ namespace crosvm::control {
 
 class Client {
  public:
-  // The error says whether there is no such socket, nobody listens any more, or it is not ours to use.
+  // The error says whether there is no such socket, nobody listens any more, or it is not ours to
+  // use.
   static Result<Client> Connect(const std::string& path);
 
-  // Sends and waits for the answer. kTimedOut when the VM does not answer; kDisconnected when it ends before.
+  // Sends and waits for the answer. kTimedOut when the VM does not answer; kDisconnected when it
+  // ends before.
   Result<Response> Call(const Request& request, std::chrono::milliseconds timeout);
   // Call(), and an error answer as an Error.
   Status Command(const Request& request, std::chrono::milliseconds timeout);

@@ -17,7 +17,8 @@ TEST(Messages, WireFormOfTheReference) {
   EXPECT_EQ(codec::ToJson<Request>(Exit{}), R"("Exit")");
   EXPECT_EQ(codec::ToJson<Request>(BalloonCommand{BalloonAdjust{1048576}}),
             R"({"BalloonCommand":{"Adjust":{"num_bytes":1048576}}})");
-  EXPECT_EQ(codec::ToJson<Request>(BalloonCommand{BalloonQuery{}}), R"({"BalloonCommand":"Stats"})");
+  EXPECT_EQ(codec::ToJson<Request>(BalloonCommand{BalloonQuery{}}),
+            R"({"BalloonCommand":"Stats"})");
   EXPECT_EQ(codec::ToJson<Request>(DiskCommand{0, DiskResize{4096}}),
             R"({"DiskCommand":{"disk_index":0,"command":{"Resize":{"new_size":4096}}}})");
   EXPECT_EQ(codec::ToJson<Response>(Ok{}), R"("Ok")");
@@ -46,12 +47,13 @@ class ServerTest : public ::testing::Test {
     unlink(path_.c_str());
     loop_ = std::move(event::EventLoop::Create().value());
     auto listener = sys::UnixListener::Bind(path_, sys::SocketType::kSeqPacket).value();
-    server_ = Server::Create(*loop_, std::move(listener), [this](const Request& request) -> Response {
-                seen_.push_back(request);
-                if (std::holds_alternative<Suspend>(request)) return Err{EBUSY};
-                if (std::holds_alternative<Ps>(request)) return ErrorText{"no processes"};
-                return Ok{};
-              }).value();
+    server_ =
+        Server::Create(*loop_, std::move(listener), [this](const Request& request) -> Response {
+          seen_.push_back(request);
+          if (std::holds_alternative<Suspend>(request)) return Err{EBUSY};
+          if (std::holds_alternative<Ps>(request)) return ErrorText{"no processes"};
+          return Ok{};
+        }).value();
     thread_ = std::thread([this] { EXPECT_TRUE(loop_->Run()); });
   }
   void TearDown() override {
@@ -131,7 +133,8 @@ TEST_F(ServerTest, Hostile_AClientThatDoesNotReadIsDropped) {
   bool dropped = false;
   for (int i = 0; !dropped && i < 100000; ++i) {
     OnLoop([&] {
-      for (int j = 0; j < 64; ++j) server_->Publish({.kind = "exit", .text = std::string(1000, 'x')});
+      for (int j = 0; j < 64; ++j)
+        server_->Publish({.kind = "exit", .text = std::string(1000, 'x')});
       dropped = server_->connections() == 0;
     });
   }

@@ -1,5 +1,6 @@
-// The messages of the control socket: JSON text, one message a SOCK_SEQPACKET packet, compatible with the reference
-// where it has the request ("Exit" → "Ok" or {"Err":22}). Requests of our own answer errors with a text:
+// The messages of the control socket: JSON text, one message a SOCK_SEQPACKET packet, compatible
+// with the reference where it has the request ("Exit" → "Ok" or {"Err":22}). Requests of our own
+// answer errors with a text:
 // {"Error":{"message":…}}.
 #pragma once
 

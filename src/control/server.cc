@@ -6,7 +6,8 @@
 namespace crosvm::control {
 
 Server::Server(event::EventLoop& loop, sys::UnixListener listener, Handler handler)
-    : loop_(loop), listener_(std::move(listener)), handler_(std::move(handler)) {}
+    : loop_(loop), listener_(std::move(listener)), handler_(std::move(handler)) {
+}
 
 Result<std::unique_ptr<Server>> Server::Create(event::EventLoop& loop, sys::UnixListener listener,
                                                Handler handler) {
@@ -25,9 +26,8 @@ void Server::OnAccept() {
     // Out of descriptors, most likely: the pending connection would wake the loop for ever.
     LOG_WARN_EVERY(std::chrono::seconds(10), "control socket: {}", socket.error().ToString());
     accept_watch_.SetInterest(event::Interest::kNone);
-    accept_pause_ = loop_.AddTimer(std::chrono::milliseconds(200), [this] {
-      accept_watch_.SetInterest(event::Interest::kRead);
-    });
+    accept_pause_ = loop_.AddTimer(std::chrono::milliseconds(200),
+                                   [this] { accept_watch_.SetInterest(event::Interest::kRead); });
     return;
   }
   if (!MakeRoom()) return;
@@ -36,7 +36,8 @@ void Server::OnAccept() {
   }
 }
 
-// A client that only sits there must not keep `crosvm stop` out, so the oldest without a subscription goes.
+// A client that only sits there must not keep `crosvm stop` out, so the oldest without a
+// subscription goes.
 bool Server::MakeRoom() {
   if (connections_.size() < kMaxConnections) return true;
   for (auto it = connections_.begin(); it != connections_.end(); ++it) {
@@ -51,9 +52,8 @@ Status Server::Add(sys::UnixSocket socket) {
   TRY(sys::SetNonBlocking(socket.fd(), true));
   const uint64_t id = next_id_++;
   Connection connection = {.channel = codec::JsonChannel<Response, Request>(std::move(socket))};
-  connection.watch = TRY(loop_.AddWatch(
-      connection.channel.fd(), event::Interest::kRead,
-      [this, id](event::Ready ready) { OnReadable(id, ready); }));
+  connection.watch = TRY(loop_.AddWatch(connection.channel.fd(), event::Interest::kRead,
+                                        [this, id](event::Ready ready) { OnReadable(id, ready); }));
   connections_.emplace(id, std::move(connection));
   return {};
 }

@@ -1,5 +1,6 @@
-// The VMM's side of the control socket, on its main loop. Clients are whoever may open the socket's path; they are not
-// trusted to be well-behaved: the number of connections and the size of messages are bounded, a malformed request gets
+// The VMM's side of the control socket, on its main loop. Clients are whoever may open the socket's
+// path; they are not trusted to be well-behaved: the number of connections and the size of messages
+// are bounded, a malformed request gets
 // {"Err":22}, and a client that does not read its answers is dropped. Nothing here blocks.
 #pragma once
 
@@ -18,8 +19,8 @@ namespace crosvm::control {
 
 class Server {
  public:
-  // Called on the loop's thread; must not block. The answer is sent right after it returns, also when it calls Stop() of
-  // the loop. Events is handled by the server itself.
+  // Called on the loop's thread; must not block. The answer is sent right after it returns, also
+  // when it calls Stop() of the loop. Events is handled by the server itself.
   using Handler = std::function<Response(const Request&)>;
 
   static constexpr size_t kMaxConnections = 32;

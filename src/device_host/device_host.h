@@ -8,8 +8,8 @@
 
 namespace crosvm::device_host {
 
-// `crosvm device NAME --socket-path S OPTION`: serves the device to a foreign vhost-user front-end until it disconnects.
-// Returns the exit status of the process. kNotFound names an unknown device.
+// `crosvm device NAME --socket-path S OPTION`: serves the device to a foreign vhost-user front-end
+// until it disconnects. Returns the exit status of the process. kNotFound names an unknown device.
 Result<int> RunStandalone(std::string_view name, const std::string& socket_path,
                           std::string_view option);
 

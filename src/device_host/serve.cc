@@ -6,7 +6,8 @@
 namespace crosvm::device_host {
 
 DeviceServer::DeviceServer(event::EventLoop& loop, std::unique_ptr<virtio::Device> device)
-    : loop_(loop), device_(std::move(device)) {}
+    : loop_(loop), device_(std::move(device)) {
+}
 
 DeviceServer::~DeviceServer() = default;
 
@@ -16,19 +17,20 @@ Result<std::unique_ptr<DeviceServer>> DeviceServer::Create(event::EventLoop& loo
                                                            sys::UnixSocket control) {
   std::unique_ptr<DeviceServer> self(new DeviceServer(loop, std::move(device)));
   DeviceServer* const raw = self.get();
-  // A jailed device is only ever driven by our own VMM, which seals guest memory; a foreign front-end may not.
-  self->server_ = TRY(vhost_user::BackendServer::Create(
-      loop, *self->device_, std::move(vhost_user), {.require_seals = control.valid()},
-      [raw](Error why) {
-        if (why.kind() != ErrorKind::kDisconnected) raw->status_ = std::unexpected(std::move(why));
-        raw->loop_.Stop();
-      }));
+  // A jailed device is only ever driven by our own VMM, which seals guest memory; a foreign
+  // front-end may not.
+  self->server_ =
+      TRY(vhost_user::BackendServer::Create(loop, *self->device_, std::move(vhost_user),
+                                            {.require_seals = control.valid()}, [raw](Error why) {
+                                              if (why.kind() != ErrorKind::kDisconnected)
+                                                raw->status_ = std::unexpected(std::move(why));
+                                              raw->loop_.Stop();
+                                            }));
   if (control.valid()) {
     TRY(sys::SetNonBlocking(control.fd(), true));
     self->control_ = DeviceControlChannel(std::move(control));
-    self->control_watch_ =
-        TRY(loop.AddWatch(self->control_.fd(), event::Interest::kRead,
-                          [raw](event::Ready) { raw->OnControl(); }));
+    self->control_watch_ = TRY(loop.AddWatch(self->control_.fd(), event::Interest::kRead,
+                                             [raw](event::Ready) { raw->OnControl(); }));
   }
   return self;
 }

@@ -1,5 +1,5 @@
-// Runs one device on a loop: the vhost-user server, and the control channel beside it. The same code in a jailed process,
-// in a thread of the VMM and stand-alone.
+// Runs one device on a loop: the vhost-user server, and the control channel beside it. The same
+// code in a jailed process, in a thread of the VMM and stand-alone.
 #pragma once
 
 #include <memory>
@@ -19,7 +19,8 @@ using DeviceControlChannel = codec::Channel<devices::ControlReply, devices::Cont
 // Owns a device and its sockets. Lives on the loop's thread.
 class DeviceServer {
  public:
-  // `control` may be invalid (stand-alone). When the front-end closes or breaks the protocol the loop is stopped.
+  // `control` may be invalid (stand-alone). When the front-end closes or breaks the protocol the
+  // loop is stopped.
   static Result<std::unique_ptr<DeviceServer>> Create(event::EventLoop& loop,
                                                       std::unique_ptr<virtio::Device> device,
                                                       sys::UnixSocket vhost_user,

@@ -1,5 +1,5 @@
-// Asynchronous I/O on one file. Two implementations with the same behaviour, chosen at run time and tested by one typed
-// suite: io_uring (UringFile) and a thread pool (PoolFile).
+// Asynchronous I/O on one file. Two implementations with the same behaviour, chosen at run time and
+// tested by one typed suite: io_uring (UringFile) and a thread pool (PoolFile).
 #pragma once
 
 #include <sys/uio.h>
@@ -18,26 +18,27 @@ enum class IoKind : uint8_t {
   kWrite,
   kSync,
   kDataSync,
-  // Frees the range, which then reads as zeroes; -EOPNOTSUPP where the file system or device cannot.
+  // Frees the range, which then reads as zeroes; -EOPNOTSUPP where the file system or device
+  // cannot.
   kPunchHole,
-  // The range, which must lie within the file, reads as zeroes afterwards; where the host has no better way, zeroes are
-  // written.
+  // The range, which must lie within the file, reads as zeroes afterwards; where the host has no
+  // better way, zeroes are written.
   kWriteZeroes,
 };
 
-// One operation. The submitter owns it (usually inside its own request slab) and keeps it, its iovec array and the
-// memory that these point to alive and unmoved until `done` has been called.
+// One operation. The submitter owns it (usually inside its own request slab) and keeps it, its
+// iovec array and the memory that these point to alive and unmoved until `done` has been called.
 struct IoOp {
   IoKind kind = IoKind::kRead;
   uint64_t offset = 0;
   uint64_t length = 0;             // kPunchHole, kWriteZeroes
   std::span<const iovec> buffers;  // kRead, kWrite: at most IOV_MAX
   bool may_unmap = false;          // kWriteZeroes: deallocating the range is welcome
-  // Result: bytes moved (0 for the other kinds), or a negative errno. Short reads and writes are completed
-  // internally; a read that ends at the end of the file reports what it got.
+  // Result: bytes moved (0 for the other kinds), or a negative errno. Short reads and writes are
+  // completed internally; a read that ends at the end of the file reports what it got.
   int64_t result = 0;
-  // Called on the loop's thread, never from inside Submit(). The op may be reused or destroyed inside; the loop must not
-  // be run inside.
+  // Called on the loop's thread, never from inside Submit(). The op may be reused or destroyed
+  // inside; the loop must not be run inside.
   void (*done)(IoOp& op, void* context) = nullptr;
   void* context = nullptr;
 
@@ -54,10 +55,11 @@ struct IoOp {
 class AsyncFile {
  public:
   virtual ~AsyncFile() = default;
-  // Never fails here: every error comes by `done`. Operations may complete in any order. -EINVAL for an offset or a
-  // length that no file can have.
+  // Never fails here: every error comes by `done`. Operations may complete in any order. -EINVAL
+  // for an offset or a length that no file can have.
   virtual void Submit(IoOp& op) = 0;
-  // Tells the kernel of what was submitted since the last call; implementations may do it earlier. Call once a batch.
+  // Tells the kernel of what was submitted since the last call; implementations may do it earlier.
+  // Call once a batch.
   virtual void Flush() = 0;
   // Operations submitted whose `done` has not been called.
   virtual size_t in_flight() const = 0;
@@ -72,10 +74,10 @@ struct AsyncFileOptions {
   uint32_t pool_threads = 4;
 };
 
-// Takes the file. The loop outlives the AsyncFile; nothing may be in flight when it is destroyed, which the last `done`
-// may do.
-// io_uring: the ring is created, the file registered, and the ring restricted to the opcodes above
-// (IORING_REGISTER_RESTRICTIONS) here, before any seccomp filter of the caller.
+// Takes the file. The loop outlives the AsyncFile; nothing may be in flight when it is destroyed,
+// which the last `done` may do. io_uring: the ring is created, the file registered, and the ring
+// restricted to the opcodes above (IORING_REGISTER_RESTRICTIONS) here, before any seccomp filter of
+// the caller.
 Result<std::unique_ptr<AsyncFile>> OpenAsyncFile(EventLoop& loop, sys::UniqueFd file,
                                                  const AsyncFileOptions& options);
 

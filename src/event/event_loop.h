@@ -1,5 +1,5 @@
-// The loop of one thread: descriptors, timers and posted work, on epoll and one timerfd. Everything a loop owns is
-// touched on its thread only; Post() and Stop() alone may be called from others.
+// The loop of one thread: descriptors, timers and posted work, on epoll and one timerfd. Everything
+// a loop owns is touched on its thread only; Post() and Stop() alone may be called from others.
 #pragma once
 
 #include <chrono>
@@ -19,13 +19,14 @@ enum class Interest : uint8_t { kNone = 0, kRead = 1, kWrite = 2, kReadWrite = 3
 struct Ready {
   bool readable = false;
   bool writable = false;
-  bool hangup = false;  // EPOLLHUP or EPOLLERR; reported whatever the interest is, unless that is kNone
+  bool hangup =
+      false;  // EPOLLHUP or EPOLLERR; reported whatever the interest is, unless that is kNone
 };
 
 class EventLoop;
 
-// Owner of a watch. Once it is destroyed the callback is not called any more, even when its event was already taken
-// from the kernel. May be destroyed inside its own callback.
+// Owner of a watch. Once it is destroyed the callback is not called any more, even when its event
+// was already taken from the kernel. May be destroyed inside its own callback.
 class [[nodiscard]] Watch {
  public:
   Watch() = default;
@@ -73,8 +74,8 @@ class EventLoop {
   // Every Watch and Timer is gone by then. Work posted and not yet run is dropped.
   virtual ~EventLoop();
 
-  // `fd` stays open for as long as the Watch lives. Fails for what epoll cannot wait for (regular files) and for a
-  // descriptor that this loop watches already.
+  // `fd` stays open for as long as the Watch lives. Fails for what epoll cannot wait for (regular
+  // files) and for a descriptor that this loop watches already.
   virtual Result<Watch> AddWatch(sys::BorrowedFd fd, Interest interest, ReadyCallback callback) = 0;
   // Fires once.
   virtual Timer AddTimer(Clock::time_point deadline, Callback callback) = 0;
@@ -89,7 +90,8 @@ class EventLoop {
   virtual void Stop() = 0;
   // Dispatches until Stop().
   virtual Status Run() = 0;
-  // Dispatches what is ready now; waits at most `timeout` for the first event. For tests and draining.
+  // Dispatches what is ready now; waits at most `timeout` for the first event. For tests and
+  // draining.
   virtual Status RunOnce(Clock::duration timeout) = 0;
 
  protected:

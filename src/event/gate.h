@@ -19,8 +19,8 @@ class Gate {
   }
   size_t in_flight() const { return in_flight_; }
 
-  // Calls `on_idle` once nothing is in flight: at once when that is now, else from the Leave() that makes it so.
-  // One waiter at a time.
+  // Calls `on_idle` once nothing is in flight: at once when that is now, else from the Leave() that
+  // makes it so. One waiter at a time.
   void WhenIdle(std::function<void()> on_idle) {
     CHECK(!on_idle_);
     if (in_flight_ == 0) {

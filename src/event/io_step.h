@@ -1,5 +1,6 @@
-// One IoOp as a sequence of system calls: what both engines of AsyncFile share. An operation is Begin(), then NextStep()
-// and Finish() in turn until Finish() says so. Short transfers and missing features are thus handled in one place.
+// One IoOp as a sequence of system calls: what both engines of AsyncFile share. An operation is
+// Begin(), then NextStep() and Finish() in turn until Finish() says so. Short transfers and missing
+// features are thus handled in one place.
 #pragma once
 
 #include <sys/uio.h>
@@ -24,7 +25,8 @@ struct IoStep {
 // Resets the result and what the implementation keeps. False: not to be tried, the result says why.
 bool Begin(IoOp& op);
 IoStep NextStep(IoOp& op);
-// `result` is that of the step, a negative errno on failure. True: the operation has ended and has its result.
+// `result` is that of the step, a negative errno on failure. True: the operation has ended and has
+// its result.
 bool Finish(IoOp& op, int64_t result);
 
 // Carries out one step, blocking.

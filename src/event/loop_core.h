@@ -1,5 +1,5 @@
-// What the real loop and the test loop have in common: watches on epoll, timers in deadline order, and posted work.
-// They differ in whose clock the timers follow. Only event/ includes this.
+// What the real loop and the test loop have in common: watches on epoll, timers in deadline order,
+// and posted work. They differ in whose clock the timers follow. Only event/ includes this.
 #pragma once
 
 #include <atomic>
@@ -35,13 +35,15 @@ class LoopCore : public EventLoop {
   LoopCore() = default;
   Status Init();
 
-  // Waits at most `timeout_ms` (-1: for ever) for the first event, dispatches what is ready; the number of callbacks run.
+  // Waits at most `timeout_ms` (-1: for ever) for the first event, dispatches what is ready; the
+  // number of callbacks run.
   Result<size_t> Dispatch(int timeout_ms, OnStop on_stop);
   // Runs the timers due at Now().
   size_t RunTimers(OnStop on_stop);
   std::optional<Clock::time_point> NextDeadline() const;
 
-  // Sees to it that a wait ends at the first deadline; called before each wait. TestLoop does nothing.
+  // Sees to it that a wait ends at the first deadline; called before each wait. TestLoop does
+  // nothing.
   virtual void ArmTimer(std::optional<Clock::time_point> deadline) = 0;
   // The descriptor became readable that ArmTimer() armed.
   virtual void OnTimerFd() = 0;
@@ -67,7 +69,8 @@ class LoopCore : public EventLoop {
   sys::Epoll epoll_;
   sys::EventFd wake_;
   std::atomic<bool> stop_{false};
-  // Ids are never used twice, so an event taken from the kernel for a watch that is gone finds nobody.
+  // Ids are never used twice, so an event taken from the kernel for a watch that is gone finds
+  // nobody.
   uint64_t next_id_ = 2;
   std::unordered_map<uint64_t, std::unique_ptr<WatchState>> watches_;
   std::map<TimerKey, Callback> timers_;

@@ -1,4 +1,5 @@
-// AsyncFile by threads that block. The thread count bounds what the host does at a time; more is queued.
+// AsyncFile by threads that block. The thread count bounds what the host does at a time; more is
+// queued.
 #pragma once
 
 #include "base/mutex.h"

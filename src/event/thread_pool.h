@@ -1,5 +1,5 @@
-// Threads for calls that may block (file I/O without io_uring, name lookups). Results go back to a loop by
-// EventLoop::Post().
+// Threads for calls that may block (file I/O without io_uring, name lookups). Results go back to a
+// loop by EventLoop::Post().
 #pragma once
 
 #include <pthread.h>
@@ -19,8 +19,8 @@ class ThreadPool {
  public:
   using Job = std::function<void()>;
 
-  // All threads are made here, so that a seccomp filter set later need not allow it. They take no signals but those of
-  // faults. `name` is shown by ps, at most 15 bytes.
+  // All threads are made here, so that a seccomp filter set later need not allow it. They take no
+  // signals but those of faults. `name` is shown by ps, at most 15 bytes.
   static Result<std::unique_ptr<ThreadPool>> Create(size_t threads, const std::string& name);
   // Runs what is queued, then ends the threads.
   ~ThreadPool();

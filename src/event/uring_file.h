@@ -43,7 +43,8 @@ class UringFile : public AsyncFile {
   bool ring_made_ = false;
   uint32_t depth_ = 0;
   size_t in_flight_ = 0;
-  // Prepared or with the kernel; never more than depth_, so that neither queue of the ring can overflow.
+  // Prepared or with the kernel; never more than depth_, so that neither queue of the ring can
+  // overflow.
   uint32_t in_ring_ = 0;
   OpList waiting_;
   // Refused by Begin(), to be reported from the loop.

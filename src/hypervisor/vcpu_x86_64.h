@@ -2,7 +2,6 @@
 // Used on the vCPU's thread, or before that thread starts.
 #pragma once
 
-
 #include <cstdint>
 #include <span>
 #include <vector>

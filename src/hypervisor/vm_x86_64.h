@@ -2,7 +2,6 @@
 // snapshots. The kernel's own structs are the interface; they need no translation.
 #pragma once
 
-
 #include <memory>
 #include <vector>
 

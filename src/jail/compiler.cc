@@ -15,14 +15,16 @@ namespace {
 
 constexpr uint32_t kX32Bit = 0x40000000;
 
-// Emits a program from its end to its beginning: BPF jumps forward only, so every target is already there and its distance
-// known, and a jump of more than a byte's reach gets its long jump on the spot.
+// Emits a program from its end to its beginning: BPF jumps forward only, so every target is already
+// there and its distance known, and a jump of more than a byte's reach gets its long jump on the
+// spot.
 class BackwardEmitter {
  public:
   // A place in the program, counted from its end.
   using Label = size_t;
 
-  // The number of the instruction emitted last, which is where control goes on from the one emitted next.
+  // The number of the instruction emitted last, which is where control goes on from the one emitted
+  // next.
   Label Here() const { return code_.size(); }
 
   Label Return(uint32_t value) {
@@ -77,8 +79,12 @@ class BackwardEmitter {
 using Label = BackwardEmitter::Label;
 
 constexpr uint32_t kLow32 = 0xffffffff;
-uint32_t Low(uint64_t value) { return static_cast<uint32_t>(value & kLow32); }
-uint32_t High(uint64_t value) { return static_cast<uint32_t>(value >> 32); }
+uint32_t Low(uint64_t value) {
+  return static_cast<uint32_t>(value & kLow32);
+}
+uint32_t High(uint64_t value) {
+  return static_cast<uint32_t>(value >> 32);
+}
 
 uint32_t ReturnValue(Action action) {
   switch (action.kind) {
@@ -157,8 +163,8 @@ class Compiler {
     return ranges;
   }
 
-  // A search tree over the number, which is in the accumulator. Split where the weights of both sides are closest, so the
-  // depth of a call is about the logarithm of how rare it is.
+  // A search tree over the number, which is in the accumulator. Split where the weights of both
+  // sides are closest, so the depth of a call is about the logarithm of how rare it is.
   Label Tree(std::span<const Range> ranges) {
     if (ranges.size() == 1) return Body(ranges[0].rule);
     uint64_t total = 0;
@@ -206,7 +212,8 @@ class Compiler {
     return LowOffset(argument) + static_cast<uint32_t>(sizeof(uint32_t));
   }
 
-  // Only of the upper half decides when it differs; `condition` is BPF_JGT or BPF_JGE for the lower half.
+  // Only of the upper half decides when it differs; `condition` is BPF_JGT or BPF_JGE for the lower
+  // half.
   Label TestOrder(const Comparison& test, uint16_t condition, Label yes, Label no) {
     out_.Jump(condition, Low(test.value), yes, no);
     const Label low = out_.Load(LowOffset(test.argument));

@@ -18,11 +18,12 @@
 namespace crosvm::jail {
 namespace {
 
-// Puts `fd` (a detached or attached mount's root directory) in place of the root, and the old root out of reach.
+// Puts `fd` (a detached or attached mount's root directory) in place of the root, and the old root
+// out of reach.
 Status PivotInto(int fd) {
   if (fchdir(fd) != 0) return FailErrno("entering the new root");
-  // With both arguments "." the old root ends up stacked on the new one and is detached from there: no put_old directory
-  // is needed (pivot_root(2)).
+  // With both arguments "." the old root ends up stacked on the new one and is detached from there:
+  // no put_old directory is needed (pivot_root(2)).
   if (syscall(SYS_pivot_root, ".", ".") != 0) return FailErrno("pivot_root");
   if (umount2(".", MNT_DETACH) != 0) return FailErrno("detaching the host's file systems");
   if (chdir("/") != 0) return FailErrno("entering the new root");
@@ -54,8 +55,8 @@ Status EnterEmptyRoot() {
 }
 
 bool SameInode(int a, int b) {
-  struct stat first {};
-  struct stat second {};
+  struct stat first{};
+  struct stat second{};
   return fstat(a, &first) == 0 && fstat(b, &second) == 0 && first.st_dev == second.st_dev &&
          first.st_ino == second.st_ino;
 }
@@ -64,9 +65,8 @@ Status EnterDirectory(const std::string& path, sys::BorrowedFd directory, bool w
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return FailErrno("making mounts private");
   }
-  const sys::UniqueFd tree(static_cast<int>(
-      syscall(SYS_open_tree, AT_FDCWD, path.c_str(),
-              OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)));
+  const sys::UniqueFd tree(static_cast<int>(syscall(
+      SYS_open_tree, AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)));
   if (!tree.valid()) return FailErrno("cloning the mount of {}", path);
   if (!SameInode(tree.get(), directory.get())) {
     return Fail(ErrorKind::kIo, "{} was replaced while the device started", path);
@@ -108,14 +108,15 @@ Status DropCapabilities(const std::vector<int>& keep) {
     return std::find(keep.begin(), keep.end(), capability) != keep.end();
   };
   for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
-    // Without CAP_SETPCAP (an ordinary user without a user namespace) there is nothing in the sets to begin with.
+    // Without CAP_SETPCAP (an ordinary user without a user namespace) there is nothing in the sets
+    // to begin with.
     if (!kept(capability) && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 && errno != EPERM) {
       return FailErrno("emptying the capability bounding set");
     }
   }
-  constexpr unsigned long kLocked = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |
-                                    SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
-                                    SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
+  constexpr unsigned long kLocked = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+                                    SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
+                                    SECBIT_NO_CAP_AMBIENT_RAISE |
                                     SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
   if (prctl(PR_SET_SECUREBITS, kLocked, 0, 0, 0) != 0 && errno != EPERM) {
     return FailErrno("locking the secure bits");
@@ -149,14 +150,15 @@ Result<Layers> Confine(const ConfineOptions& options) {
     return {};
   };
 
-  // The VMM's end must not leave orphans; in a pid namespace the parent cannot be asked for, so the sockets tell as well.
+  // The VMM's end must not leave orphans; in a pid namespace the parent cannot be asked for, so the
+  // sockets tell as well.
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   if (options.namespaces.Has(Layer::kMountNamespace)) {
-    TRY(apply(Layer::kPivotRoot, options.root_path.empty()
-                                     ? EnterEmptyRoot()
-                                     : EnterDirectory(options.root_path, options.root,
-                                                      options.root_writable)));
+    TRY(apply(Layer::kPivotRoot,
+              options.root_path.empty()
+                  ? EnterEmptyRoot()
+                  : EnterDirectory(options.root_path, options.root, options.root_writable)));
   }
   TRY(apply(Layer::kRlimits, SetLimits(options)));
   TRY(apply(Layer::kCapabilities, DropCapabilities(options.keep_capabilities)));

@@ -1,5 +1,6 @@
-// What a device process does to itself before it makes its device: an empty root, no capabilities, few resources. Called
-// once, on the only thread, after Spawn() has put the process into its namespaces.
+// What a device process does to itself before it makes its device: an empty root, no capabilities,
+// few resources. Called once, on the only thread, after Spawn() has put the process into its
+// namespaces.
 #pragma once
 
 #include <cstdint>
@@ -13,20 +14,22 @@
 namespace crosvm::jail {
 
 struct ConfineOptions {
-  Layers namespaces;       // those that Spawn() made
-  // The directory that becomes the root; empty: an empty read-only tmpfs. It is found again by its path, as a descriptor of
-  // another mount namespace cannot be mounted, and has to be the directory that `root` was opened on.
+  Layers namespaces;  // those that Spawn() made
+  // The directory that becomes the root; empty: an empty read-only tmpfs. It is found again by its
+  // path, as a descriptor of another mount namespace cannot be mounted, and has to be the directory
+  // that `root` was opened on.
   std::string root_path;
   sys::BorrowedFd root;
   bool root_writable = false;
   uint64_t max_open_files = 1024;
-  // Capabilities that stay, in the process's own user namespace (CAP_*). Empty for all but shared directories.
+  // Capabilities that stay, in the process's own user namespace (CAP_*). Empty for all but shared
+  // directories.
   std::vector<int> keep_capabilities;
   bool best_effort = false;
 };
 
-// The layers that are in force afterwards, options.namespaces included. Fails on the first layer that cannot be had,
-// unless best_effort. Seccomp is not part of it: see InstallFilter().
+// The layers that are in force afterwards, options.namespaces included. Fails on the first layer
+// that cannot be had, unless best_effort. Seccomp is not part of it: see InstallFilter().
 Result<Layers> Confine(const ConfineOptions& options);
 
 }  // namespace crosvm::jail

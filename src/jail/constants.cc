@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/futex.h>
 #include <linux/if_tun.h>
 #include <linux/io_uring.h>
-#include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <linux/netlink.h>
 #include <linux/vfio.h>
@@ -41,6 +41,7 @@ struct Constant {
 
 #define ROW(name) {#name, static_cast<uint64_t>(name)}
 // The values are the same on all our architectures but for kAarch64Values.
+// clang-format off: a line for each constant would fill pages.
 constexpr Constant kConstants[] = {
     ROW(AF_INET), ROW(AF_INET6), ROW(AF_NETLINK), ROW(AF_PACKET), ROW(AF_UNIX), ROW(AF_UNSPEC),
     ROW(AF_VSOCK), ROW(BLKDISCARD), ROW(BLKFLSBUF), ROW(BLKGETSIZE64), ROW(BLKSSZGET),
@@ -186,6 +187,7 @@ constexpr Constant kErrnos[] = {
     ROW(ETXTBSY), ROW(EUCLEAN), ROW(EUNATCH), ROW(EUSERS), ROW(EWOULDBLOCK), ROW(EXDEV),
     ROW(EXFULL),
 };
+// clang-format on
 #undef ROW
 
 // arch/arm64/include/uapi/asm/fcntl.h against the generic values that x86 has.

@@ -1,4 +1,5 @@
-// What a policy says of one call, straight from its rules: the reference that tests hold the compiler against.
+// What a policy says of one call, straight from its rules: the reference that tests hold the
+// compiler against.
 #pragma once
 
 #include <linux/seccomp.h>

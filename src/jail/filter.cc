@@ -14,8 +14,8 @@ namespace crosvm::jail {
 
 Status InstallFilter(std::span<const sock_filter> code, FilterScope scope) {
   if (code.empty() || code.size() > BPF_MAXINSNS) {
-    return Fail(ErrorKind::kInvalidArgument, "a filter of {} instructions; the kernel takes 1 to {}",
-                code.size(), BPF_MAXINSNS);
+    return Fail(ErrorKind::kInvalidArgument,
+                "a filter of {} instructions; the kernel takes 1 to {}", code.size(), BPF_MAXINSNS);
   }
   const sock_fprog program = {.len = static_cast<unsigned short>(code.size()),
                               // SAFETY: the kernel only reads it.
@@ -59,7 +59,8 @@ Result<std::vector<sock_filter>> LoadOverride(const std::string& directory, std:
     const auto* const data = reinterpret_cast<const uint8_t*>(bytes->data());
     return TRY_CONTEXT(FilterFromBytes({data, bytes->size()}), "{}", bpf);
   }
-  if (bytes.error().kind() != ErrorKind::kNotFound) return std::unexpected(std::move(bytes).error());
+  if (bytes.error().kind() != ErrorKind::kNotFound)
+    return std::unexpected(std::move(bytes).error());
   const std::string policy = stem + ".policy";
   if (access(policy.c_str(), F_OK) != 0 && errno == ENOENT) return std::vector<sock_filter>();
   const Policy parsed = TRY(ParsePolicyFiles({&policy, 1}, kNativeArch, {directory}));

@@ -19,7 +19,8 @@
 namespace crosvm::jail {
 namespace {
 
-// Runs a registered child in a jail, with one end of a seqpacket pair as descriptor 3, and returns what it sent.
+// Runs a registered child in a jail, with one end of a seqpacket pair as descriptor 3, and returns
+// what it sent.
 std::string RunJailed(const std::string& child, std::vector<sys::BorrowedFd> more = {},
                       const std::string& argument = "") {
   auto [ours, theirs] = *sys::UnixSocket::Pair(sys::SocketType::kSeqPacket);
@@ -60,8 +61,9 @@ CROSVM_CHILD_MAIN(Confined) {
   expect(prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN, 0, 0, 0) == 0, "bounding set is not empty");
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
-  expect(syscall(SYS_capget, &header, data) == 0 && data[0].permitted == 0 && data[1].permitted == 0,
-         "capabilities left");
+  expect(
+      syscall(SYS_capget, &header, data) == 0 && data[0].permitted == 0 && data[1].permitted == 0,
+      "capabilities left");
   expect(if_nametoindex("eth0") == 0, "a network interface is visible");
   expect(dup(100) < 0, "a descriptor leaked");
   return Report(problems.empty() ? "fine" : problems);
@@ -84,7 +86,9 @@ bool UserNamespacesWork() {
   if (!spawned.has_value()) return false;
   return spawned->process.Wait().has_value();
 }
-CROSVM_CHILD_MAIN(Nothing) { return 0; }
+CROSVM_CHILD_MAIN(Nothing) {
+  return 0;
+}
 
 class JailTest : public ::testing::Test {
  protected:

@@ -16,9 +16,9 @@ enum class Layer : uint8_t {
   kIpcNamespace,
   kUtsNamespace,
   kCgroupNamespace,
-  kPivotRoot,      // the root is an empty read-only tmpfs, or the shared directory
-  kUnprivilegedId, // the process is not the user who started the VM's root
-  kCapabilities,   // none left, bounding set emptied, securebits locked
+  kPivotRoot,       // the root is an empty read-only tmpfs, or the shared directory
+  kUnprivilegedId,  // the process is not the user who started the VM's root
+  kCapabilities,    // none left, bounding set emptied, securebits locked
   kNoNewPrivs,
   kRlimits,
   kLandlock,
@@ -26,8 +26,8 @@ enum class Layer : uint8_t {
 };
 
 inline constexpr std::array<std::string_view, 14> kLayerNames = {
-    "user",   "pid",   "mount", "net",          "ipc",         "uts",     "cgroup",
-    "root",   "id",    "capabilities", "no_new_privs", "rlimits", "landlock", "seccomp"};
+    "user", "pid", "mount",        "net",          "ipc",     "uts",      "cgroup",
+    "root", "id",  "capabilities", "no_new_privs", "rlimits", "landlock", "seccomp"};
 
 class Layers {
  public:

@@ -87,7 +87,9 @@ class Parser {
   size_t comparisons_ = 0;
 };
 
-std::string Where(const PolicyText& file, size_t line) { return fmt::format("{}:{}", file.name, line); }
+std::string Where(const PolicyText& file, size_t line) {
+  return fmt::format("{}:{}", file.name, line);
+}
 
 // Calls `use` with each line that has something, comments removed and continuations joined.
 template <typename Use>
@@ -219,7 +221,8 @@ Status Parser::AddFrequencies(const PolicyText& text) {
   TRY(Account(text));
   return ForEachLine(text, [&](size_t, std::string_view line) -> Status {
     const size_t colon = line.find(':');
-    const std::string_view count = colon == std::string_view::npos ? "" : Trim(line.substr(colon + 1));
+    const std::string_view count =
+        colon == std::string_view::npos ? "" : Trim(line.substr(colon + 1));
     uint64_t value = 0;
     for (const char c : count) {
       if (c < '0' || c > '9' || value > UINT32_MAX) {
@@ -255,7 +258,8 @@ std::string DirectoryOf(const std::string& path) {
 
 }  // namespace
 
-Result<Policy> ParsePolicy(std::span<const PolicyText> texts, Arch arch, const PolicyReader& reader) {
+Result<Policy> ParsePolicy(std::span<const PolicyText> texts, Arch arch,
+                           const PolicyReader& reader) {
   Parser parser(arch, reader);
   for (const PolicyText& text : texts) TRY(parser.Add(text, 0));
   return std::move(parser).Finish();
@@ -278,7 +282,8 @@ Result<Policy> ParsePolicyFiles(std::span<const std::string> paths, Arch arch,
       const std::string candidate = fmt::format("{}/{}", place, path);
       Result<std::string> text = sys::ReadFileToString(candidate, kMaxBytes);
       if (text.has_value()) return PolicyText{.name = candidate, .text = std::move(*text)};
-      if (text.error().kind() != ErrorKind::kNotFound) return std::unexpected(std::move(text).error());
+      if (text.error().kind() != ErrorKind::kNotFound)
+        return std::unexpected(std::move(text).error());
     }
     return Fail(ErrorKind::kNotFound, "{} is in none of {}", path, fmt::join(places, ", "));
   };

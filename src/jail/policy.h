@@ -1,5 +1,5 @@
-// A seccomp policy: which system calls, with which arguments. Read from text in minijail's syntax at build time, and at run
-// time only for --seccomp-policy-dir. See docs/jail.md for the language.
+// A seccomp policy: which system calls, with which arguments. Read from text in minijail's syntax
+// at build time, and at run time only for --seccomp-policy-dir. See docs/jail.md for the language.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +41,8 @@ struct Action {
     kDefault,  // of a rule: what the policy says of calls without a rule
     kDeny,     // what the process's jail does with a denied call: report and die, or log and allow
     kAllow,
-    kLog,      // allow, with a line in the kernel's log
-    kErrno,    // fail with `error`
+    kLog,    // allow, with a line in the kernel's log
+    kErrno,  // fail with `error`
     kKillThread,
     kKillProcess,
   };
@@ -63,7 +63,7 @@ struct Rule {
 
 struct Policy {
   Arch arch = kNativeArch;
-  std::vector<Rule> rules;  // ordered by number, one a number
+  std::vector<Rule> rules;                          // ordered by number, one a number
   Action fallback = {.kind = Action::Kind::kDeny};  // for calls without a rule
 };
 
@@ -76,12 +76,13 @@ struct PolicyText {
 using PolicyReader =
     std::function<Result<PolicyText>(const std::string& path, const std::string& from)>;
 
-// One policy from several texts. Rules of one call are joined: it is allowed where one of them allows it. The error names
-// file and line. Bounded in time and memory whatever the text.
+// One policy from several texts. Rules of one call are joined: it is allowed where one of them
+// allows it. The error names file and line. Bounded in time and memory whatever the text.
 Result<Policy> ParsePolicy(std::span<const PolicyText> texts, Arch arch,
                            const PolicyReader& reader = {});
 
-// As above from files; included ones are looked for beside the including one, then in `directories`.
+// As above from files; included ones are looked for beside the including one, then in
+// `directories`.
 Result<Policy> ParsePolicyFiles(std::span<const std::string> paths, Arch arch,
                                 const std::vector<std::string>& directories);
 

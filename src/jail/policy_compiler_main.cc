@@ -1,5 +1,5 @@
-// crosvm_policy_compiler: compiles policies at build time to a header with one constant filter per architecture, and for
-// users to a .bpf file. See cmake/crosvm_policy.cmake and docs/jail.md.
+// crosvm_policy_compiler: compiles policies at build time to a header with one constant filter per
+// architecture, and for users to a .bpf file. See cmake/crosvm_policy.cmake and docs/jail.md.
 #include <fcntl.h>
 
 #include <cstdio>
@@ -97,16 +97,16 @@ Result<std::string> Header(const Arguments& arguments) {
       arguments.source);
   const char* condition = "#if";
   for (const Input& input : arguments.inputs) {
-    const Policy policy =
-        TRY(ParsePolicyFiles(input.files, input.arch, arguments.directories));
+    const Policy policy = TRY(ParsePolicyFiles(input.files, input.arch, arguments.directories));
     const std::vector<sock_filter> code = TRY(CompilePolicy(policy));
-    text += fmt::format("{} defined(__{}__)\ninline constexpr sock_filter {}Code[] = {{\n", condition,
-                        ArchName(input.arch), constant);
+    text += fmt::format("{} defined(__{}__)\ninline constexpr sock_filter {}Code[] = {{\n",
+                        condition, ArchName(input.arch), constant);
     for (const sock_filter& step : code) {
       text += fmt::format("    {{{:#x}, {}, {}, {:#x}}},\n", step.code, step.jt, step.jf, step.k);
     }
     text += fmt::format(
-        "}};\ninline constexpr jail::Filter {} = {{.code = {}Code, .source = \"{}\", .calls = {}}};\n",
+        "}};\ninline constexpr jail::Filter {} = {{.code = {}Code, .source = \"{}\", .calls = "
+        "{}}};\n",
         constant, constant, arguments.source, AllowedCalls(policy));
     condition = "#elif";
   }

@@ -39,7 +39,8 @@ seccomp_data RandomCall(const Policy& policy) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size > 16384) return 0;
   // SAFETY: bytes seen as characters.
-  const PolicyText file{.name = "f", .text = std::string(reinterpret_cast<const char*>(data), size)};
+  const PolicyText file{.name = "f",
+                        .text = std::string(reinterpret_cast<const char*>(data), size)};
   const auto reader = [&](const std::string& path, const std::string&) -> Result<PolicyText> {
     if (path == "f") return file;
     if (path == "g") return PolicyText{.name = "g", .text = "read: 12\nwrite: 3\n"};

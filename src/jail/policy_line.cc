@@ -10,8 +10,12 @@ constexpr int kMaxNesting = 32;
 constexpr uint16_t kMaxErrno = 4095;
 constexpr size_t kMaxQuoted = 40;
 
-bool IsWordCharacter(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsWordCharacter(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+}
+bool IsDigit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 }  // namespace
 
@@ -88,7 +92,8 @@ Result<Action> LineParser::ParseAction() {
   if (word == "kill" || word == "kill-process") return Action{.kind = Action::Kind::kKillProcess};
   if (word == "kill-thread") return Action{.kind = Action::Kind::kKillThread};
   if (word.empty()) {
-    return Fail(ErrorKind::kInvalidArgument, "{} where an action or a condition is expected", Next());
+    return Fail(ErrorKind::kInvalidArgument, "{} where an action or a condition is expected",
+                Next());
   }
   return Fail(ErrorKind::kInvalidArgument,
               "'{}' is not an action; known are 1, allow, return ERRNO, log, trap, kill, "
@@ -177,7 +182,8 @@ Result<uint64_t> LineParser::ParseTerm(int depth) {
     return value;
   }
   const std::string_view word = TakeWord(false);
-  if (word.empty()) return Fail(ErrorKind::kInvalidArgument, "{} where a value is expected", Next());
+  if (word.empty())
+    return Fail(ErrorKind::kInvalidArgument, "{} where a value is expected", Next());
   if (IsDigit(word[0])) return ParseNumber(word);
   if (const std::optional<uint64_t> value = ConstantValue(arch_, word)) return *value;
   return Fail(ErrorKind::kInvalidArgument, "no constant is called '{}'; a number will do",
@@ -195,7 +201,8 @@ Result<uint64_t> LineParser::ParseNumber(std::string_view word) {
     digits.remove_prefix(1);
   }
   uint64_t value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
   if (error != std::errc() || end != digits.data() + digits.size()) {
     return Fail(ErrorKind::kInvalidArgument, "'{}' is not a number of 64 bits",
                 word.substr(0, kMaxQuoted));

@@ -11,8 +11,8 @@
 
 namespace crosvm::jail {
 
-// Reads `arg0 == X && arg1 in ~Y || …; return ERRNO` and the other right-hand sides of a rule. Errors are without file and
-// line, which the caller puts in front.
+// Reads `arg0 == X && arg1 in ~Y || …; return ERRNO` and the other right-hand sides of a rule.
+// Errors are without file and line, which the caller puts in front.
 class LineParser {
  public:
   // `text` outlives the parser.
@@ -31,7 +31,8 @@ class LineParser {
   bool AtEnd();
   // Takes `token` if it is next.
   bool Take(std::string_view token);
-  // A word of letters, digits and underscores (and '-' between them, as in kill-process); may be empty.
+  // A word of letters, digits and underscores (and '-' between them, as in kill-process); may be
+  // empty.
   std::string_view TakeWord(bool dashes);
   Result<Action> ParseAction();
   Result<uint16_t> ParseErrno();

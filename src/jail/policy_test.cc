@@ -1,4 +1,5 @@
-// The policy language, and the compiler held against the reference evaluator: in a BPF interpreter and in the kernel.
+// The policy language, and the compiler held against the reference evaluator: in a BPF interpreter
+// and in the kernel.
 #include "jail/policy.h"
 
 #include <fcntl.h>
@@ -36,7 +37,8 @@ Result<Policy> Parse(const std::string& text, Arch arch = Arch::kX86_64,
                      });
 }
 
-std::string ErrorOf(const std::string& text, const std::map<std::string, std::string>& others = {}) {
+std::string ErrorOf(const std::string& text,
+                    const std::map<std::string, std::string>& others = {}) {
   const Result<Policy> policy = Parse(text, Arch::kX86_64, others);
   return policy.has_value() ? "no error" : policy.error().ToString();
 }
@@ -148,9 +150,8 @@ TEST(PolicyTest, ConstantsOfTheTargetArchitecture) {
 TEST(PolicyTest, RulesOfOneCallAreJoined) {
   const std::map<std::string, std::string> common = {
       {"common.policy", "open: return ENOENT\nioctl: arg1 == 1\nread: arg0 == 0\n"}};
-  const Policy policy =
-      *Parse("@include common.policy\nioctl: arg1 == 2; return ENOTTY\nread: 1\n", Arch::kX86_64,
-             common);
+  const Policy policy = *Parse("@include common.policy\nioctl: arg1 == 2; return ENOTTY\nread: 1\n",
+                               Arch::kX86_64, common);
   EXPECT_EQ(Judge(policy, Call(kOpen)), SECCOMP_RET_ERRNO | ENOENT);
   EXPECT_EQ(Judge(policy, Call(kIoctl, {0, 1})), kAllow);
   EXPECT_EQ(Judge(policy, Call(kIoctl, {0, 2})), kAllow);
@@ -162,7 +163,8 @@ TEST(PolicyTest, RulesOfOneCallAreJoined) {
 
 TEST(PolicyTest, DefaultsAndOtherActions) {
   const Policy policy = *Parse(
-      "@default return EPERM\nread: log\nopen: trap\nmmap: kill\nioctl: kill-thread\nclose: arg0 == 1\n");
+      "@default return EPERM\nread: log\nopen: trap\nmmap: kill\nioctl: kill-thread\nclose: arg0 "
+      "== 1\n");
   EXPECT_EQ(Judge(policy, Call(kRead)), uint32_t{SECCOMP_RET_LOG});
   EXPECT_EQ(Judge(policy, Call(kOpen)), kReturnDenied);
   EXPECT_EQ(Judge(policy, Call(kMmap)), SECCOMP_RET_KILL_PROCESS);
@@ -186,7 +188,8 @@ TEST(PolicyTest, ErrorsNameTheLineAndWhatIsKnown) {
   EXPECT_THAT(ErrorOf("\n\nread: arg6 == 1\n"), HasSubstr("test.policy:3: read: 'arg6' where an"));
   EXPECT_THAT(ErrorOf("read: arg0 = 1\n"), HasSubstr("one of == != < <= > >= & in"));
   EXPECT_THAT(ErrorOf("read: arg0 == FOO\n"), HasSubstr("no constant is called 'FOO'"));
-  EXPECT_THAT(ErrorOf("read: arg0 == 99999999999999999999\n"), HasSubstr("not a number of 64 bits"));
+  EXPECT_THAT(ErrorOf("read: arg0 == 99999999999999999999\n"),
+              HasSubstr("not a number of 64 bits"));
   EXPECT_THAT(ErrorOf("read: 1 2\n"), HasSubstr("'2' after the end of the rule"));
   EXPECT_THAT(ErrorOf("read: return EFOO\n"), HasSubstr("no errno is called 'EFOO'"));
   EXPECT_THAT(ErrorOf("read: return 4096\n"), HasSubstr("above 4095"));
@@ -201,16 +204,25 @@ TEST(PolicyTest, ErrorsNameTheLineAndWhatIsKnown) {
   EXPECT_THAT(ErrorOf("@include gone\n"), HasSubstr("test.policy:1: no gone"));
   EXPECT_THAT(ErrorOf("@once x\n"), HasSubstr("@once is not one of"));
   EXPECT_THAT(ErrorOf("@default 1\n@default kill\n"), HasSubstr("another @default"));
-  EXPECT_THAT(ErrorOf("@frequency f\n", {{"f", "read: many"}}), HasSubstr("test.policy:1: f:1: 'read: many'"));
+  EXPECT_THAT(ErrorOf("@frequency f\n", {{"f", "read: many"}}),
+              HasSubstr("test.policy:1: f:1: 'read: many'"));
 }
 
 TEST(PolicyTest, Hostile_TextsAreBounded) {
   EXPECT_THAT(ErrorOf("@include a\n", {{"a", "@include a\n"}}), HasSubstr("more than 16 deep"));
-  EXPECT_THAT(ErrorOf("@include a\n", {{"a", "@include b\n@include b\n"}, {"b", "@include c\n@include c\n@include c\n"},
-                                       {"c", "@include d\n@include d\n@include d\n@include d\n@include d\n@include d\n@include d\n@include d\n@include d\n@include d\n@include d\n@include d\n"}, {"d", ""}}),
-              HasSubstr("larger than 64 files"));
-  EXPECT_THAT(ErrorOf("read: arg0 == " + std::string(100000, '~') + "1\n"), HasSubstr("too deeply"));
-  EXPECT_THAT(ErrorOf("read: arg0 == " + std::string(100000, '(') + "1\n"), HasSubstr("too deeply"));
+  EXPECT_THAT(
+      ErrorOf("@include a\n",
+              {{"a", "@include b\n@include b\n"},
+               {"b", "@include c\n@include c\n@include c\n"},
+               {"c",
+                "@include d\n@include d\n@include d\n@include d\n@include d\n@include d\n@include "
+                "d\n@include d\n@include d\n@include d\n@include d\n@include d\n"},
+               {"d", ""}}),
+      HasSubstr("larger than 64 files"));
+  EXPECT_THAT(ErrorOf("read: arg0 == " + std::string(100000, '~') + "1\n"),
+              HasSubstr("too deeply"));
+  EXPECT_THAT(ErrorOf("read: arg0 == " + std::string(100000, '(') + "1\n"),
+              HasSubstr("too deeply"));
   std::string many = "read: arg0 == 1";
   for (int i = 0; i < 3000; ++i) many += " || arg0 == 1";
   EXPECT_THAT(ErrorOf(many), HasSubstr("comparisons"));
@@ -234,7 +246,8 @@ TEST(PolicyTest, FrequentCallsAreFoundSooner) {
   EXPECT_LE(rare, 20U);
 }
 
-// A random policy over calls that do nothing with their arguments, and arguments near its constants.
+// A random policy over calls that do nothing with their arguments, and arguments near its
+// constants.
 class RandomPolicy {
  public:
   explicit RandomPolicy(uint32_t seed) : random_(seed) {}
@@ -275,16 +288,16 @@ class RandomPolicy {
   uint64_t Below(uint64_t limit) { return random_() % limit; }
 
  private:
-  static constexpr uint64_t kEdges[] = {0x7fffffff, 0x80000000, 0xffffffff, 0x100000000,
-                                        0x8000000000000000, UINT64_MAX};
+  static constexpr uint64_t kEdges[] = {0x7fffffff,  0x80000000,         0xffffffff,
+                                        0x100000000, 0x8000000000000000, UINT64_MAX};
 
   std::string Expression(size_t terms) {
     static constexpr const char* kOperators[] = {"==", "!=", "<", "<=", ">", ">=", "&", "in"};
     std::string text;
     for (size_t i = 0; i < terms; ++i) {
       if (i != 0) text += Below(2) == 0 ? " && " : " || ";
-      text += fmt::format("arg{} {} {}{:#x}", Below(6), kOperators[Below(8)], Below(6) == 0 ? "~" : "",
-                          Value());
+      text += fmt::format("arg{} {} {}{:#x}", Below(6), kOperators[Below(8)],
+                          Below(6) == 0 ? "~" : "", Value());
     }
     return text;
   }
@@ -317,7 +330,8 @@ TEST(PolicyTest, CompiledPoliciesAgreeWithTheReference) {
   }
 }
 
-// In a child: installs `code`, makes the calls, and returns the number that went otherwise than expected.
+// In a child: installs `code`, makes the calls, and returns the number that went otherwise than
+// expected.
 int RunInKernel(const std::vector<sock_filter>& code, const Policy& policy,
                 const std::vector<seccomp_data>& calls) {
   std::vector<uint32_t> expected;
@@ -344,8 +358,8 @@ int RunInKernel(const std::vector<sock_filter>& code, const Policy& policy,
 }
 
 TEST(PolicyTest, TheKernelAgreesWithTheReference) {
-  const std::vector<std::string> harmless = {"getpid", "getppid", "getuid",     "geteuid",
-                                             "getgid", "getegid", "gettid",     "sched_yield"};
+  const std::vector<std::string> harmless = {"getpid", "getppid", "getuid", "geteuid",
+                                             "getgid", "getegid", "gettid", "sched_yield"};
   size_t allowed = 0;
   size_t refused = 0;
   for (uint32_t seed = 0; seed < 40; ++seed) {
@@ -359,7 +373,8 @@ TEST(PolicyTest, TheKernelAgreesWithTheReference) {
     for (int i = 0; i < 500; ++i) {
       seccomp_data call{};
       call.arch = AuditArch(kNativeArch);
-      call.nr = static_cast<int>(*SyscallNumber(kNativeArch, harmless[random.Below(harmless.size())]));
+      call.nr =
+          static_cast<int>(*SyscallNumber(kNativeArch, harmless[random.Below(harmless.size())]));
       for (__u64& argument : call.args) argument = random.Value();
       ++(EvaluatePolicy(*policy, call) == SECCOMP_RET_ALLOW ? allowed : refused);
       calls.push_back(call);
@@ -374,7 +389,8 @@ TEST(PolicyTest, TooLongAPolicyIsRefused) {
   std::string text;
   for (uint32_t number = 0; number < 300; ++number) {
     const std::string_view name = SyscallName(Arch::kX86_64, number);
-    text += fmt::format("{}: arg0 == {} || arg1 < 2 || arg2 > 3 || arg3 != 4 || arg4 == 5\n", name, number);
+    text += fmt::format("{}: arg0 == {} || arg1 < 2 || arg2 > 3 || arg3 != 4 || arg4 == 5\n", name,
+                        number);
   }
   const Policy policy = *Parse(text);
   const Result<std::vector<sock_filter>> code = CompilePolicy(policy);

@@ -37,7 +37,8 @@ uint64_t CloneFlags(Layers namespaces) {
   return flags;
 }
 
-// Everything that the child needs, laid out before the fork: afterwards only async-signal-safe calls are allowed.
+// Everything that the child needs, laid out before the fork: afterwards only async-signal-safe
+// calls are allowed.
 struct ChildPlan {
   char* const* argv;
   const int* sources;
@@ -51,7 +52,8 @@ struct ChildPlan {
   char go = 0;
   if (read(plan.go_fd, &go, 1) != 1) _exit(kExecFailed);
   if (plan.take_first_id) {
-    // The one id that is mapped. Raw calls: the C library's would signal threads that do not exist here.
+    // The one id that is mapped. Raw calls: the C library's would signal threads that do not exist
+    // here.
     if (syscall(SYS_setgroups, 0, nullptr) != 0 && errno != EPERM) _exit(kExecFailed);
     if (syscall(SYS_setresgid, 0, 0, 0) != 0) _exit(kExecFailed);
     if (syscall(SYS_setresuid, 0, 0, 0) != 0) _exit(kExecFailed);
@@ -106,7 +108,8 @@ std::string Remedy(int err) {
   if (err == ENOSPC) return "the limit /proc/sys/user/max_user_namespaces is reached or 0";
   return "user namespaces may be forbidden here: see `crosvm doctor`, `sysctl "
          "kernel.unprivileged_userns_clone=1` (Debian) or `sysctl "
-         "kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu); --jail=best-effort goes on with "
+         "kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu); --jail=best-effort goes on "
+         "with "
          "fewer layers, --disable-sandbox with none";
 }
 
@@ -167,14 +170,14 @@ Result<Spawned> Spawn(const SpawnOptions& options) {
                           .null_fd = null_fd.get(),
                           .go_fd = go_child.fd().get(),
                           .take_first_id = root && wanted.Has(Layer::kUserNamespace)};
-  Result<Cloned> cloned =
-      options.best_effort ? CloneBestEffort(wanted, plan) : Clone(wanted, plan);
+  Result<Cloned> cloned = options.best_effort ? CloneBestEffort(wanted, plan) : Clone(wanted, plan);
   if (!cloned.has_value()) {
     const std::string remedy = Remedy(cloned.error().sys_errno());
     return Fail(cloned.error().kind(), "{}; {}", cloned.error().ToString(), remedy);
   }
   if (cloned->namespaces != wanted) {
-    LOG_WARN("this host refuses layers of the jail: {}", wanted.Without(cloned->namespaces).ToString());
+    LOG_WARN("this host refuses layers of the jail: {}",
+             wanted.Without(cloned->namespaces).ToString());
   }
   if (cloned->namespaces.Has(Layer::kUserNamespace)) {
     TRY_CONTEXT(WriteIdMaps(cloned->process.pid(), options), "mapping the ids of a device process");

@@ -52,7 +52,9 @@ static_assert(Find(kNativeArch, "read") == SYS_read && Find(kNativeArch, "openat
 
 }  // namespace
 
-std::string_view ArchName(Arch arch) { return arch == Arch::kX86_64 ? "x86_64" : "aarch64"; }
+std::string_view ArchName(Arch arch) {
+  return arch == Arch::kX86_64 ? "x86_64" : "aarch64";
+}
 
 std::optional<Arch> ArchFromName(std::string_view name) {
   if (name == "x86_64") return Arch::kX86_64;
@@ -64,13 +66,15 @@ uint32_t AuditArch(Arch arch) {
   return arch == Arch::kX86_64 ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_AARCH64;
 }
 
-std::optional<uint32_t> SyscallNumber(Arch arch, std::string_view name) { return Find(arch, name); }
+std::optional<uint32_t> SyscallNumber(Arch arch, std::string_view name) {
+  return Find(arch, name);
+}
 
 std::string_view SyscallName(Arch arch, uint32_t number) {
   const std::span<const Syscall> table = Table(arch);
-  const auto found = std::lower_bound(
-      table.begin(), table.end(), number,
-      [](const Syscall& entry, uint32_t wanted) { return entry.number < wanted; });
+  const auto found =
+      std::lower_bound(table.begin(), table.end(), number,
+                       [](const Syscall& entry, uint32_t wanted) { return entry.number < wanted; });
   return found != table.end() && found->number == number ? found->name : std::string_view();
 }
 

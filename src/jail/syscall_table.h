@@ -1,5 +1,5 @@
-// Names and numbers of system calls, per architecture, and the constants that policies may name. Used by the policy parser
-// and by the report of a denied call.
+// Names and numbers of system calls, per architecture, and the constants that policies may name.
+// Used by the policy parser and by the report of a denied call.
 #pragma once
 
 #include <cstdint>

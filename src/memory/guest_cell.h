@@ -1,5 +1,5 @@
-// A control word in guest memory (ring indices, event suppression, packed flags), accessed atomically with a named
-// memory order. Each Load is one access.
+// A control word in guest memory (ring indices, event suppression, packed flags), accessed
+// atomically with a named memory order. Each Load is one access.
 #pragma once
 
 #include <atomic>
@@ -8,8 +8,8 @@
 
 namespace crosvm::memory {
 
-// T is uint16_t, uint32_t or uint64_t, naturally aligned in guest memory, little-endian as virtio 1.x wants.
-// Valid for as long as the GuestMemory it came from lives.
+// T is uint16_t, uint32_t or uint64_t, naturally aligned in guest memory, little-endian as
+// virtio 1.x wants. Valid for as long as the GuestMemory it came from lives.
 template <typename T>
 class GuestCell {
   static_assert(std::is_same_v<T, uint16_t> || std::is_same_v<T, uint32_t> ||

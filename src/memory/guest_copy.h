@@ -1,8 +1,9 @@
 // The only code that reads or writes bytes of guest memory with the CPU. Private to memory/.
 //
-// Guest memory changes under us at any time, so these copies are racy by design: a torn or mixed value is as good as any
-// other hostile value. What must not happen is a second read after a check. The barrier at the end makes the copy's
-// loads complete here: without it g++ 12 compiles a switch on a copied field into two loads of guest memory.
+// Guest memory changes under us at any time, so these copies are racy by design: a torn or mixed
+// value is as good as any other hostile value. What must not happen is a second read after a check.
+// The barrier at the end makes the copy's loads complete here: without it g++ 12 compiles a switch
+// on a copied field into two loads of guest memory.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +21,8 @@
 namespace crosvm::memory {
 
 #ifdef CROSVM_TSAN
-// The thread sanitizer intercepts memcpy, so its builds copy by hand, and only here without instrumentation.
+// The thread sanitizer intercepts memcpy, so its builds copy by hand, and only here without
+// instrumentation.
 __attribute__((no_sanitize("thread"), noinline)) inline void RacyCopy(void* to, const void* from,
                                                                       size_t size) {
   auto* const out = static_cast<volatile uint8_t*>(to);
@@ -44,7 +46,8 @@ inline void RacyZero(void* to, size_t size) {
 inline void CopyFromGuest(void* to, const uint8_t* guest, size_t size) {
   if (size == 0) return;
   RacyCopy(to, guest, size);
-  // The destination is an input of the barrier, so it must be complete and may not be replaced by its source later.
+  // The destination is an input of the barrier, so it must be complete and may not be replaced by
+  // its source later.
   asm volatile("" : : "r"(to) : "memory");
 }
 

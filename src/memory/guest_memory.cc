@@ -16,7 +16,8 @@ namespace {
 
 constexpr uint64_t kPageSize = 4096;
 constexpr uint64_t kHugePageSize = 2 << 20;
-// More than any peer needs (KVM has 32764 slots, QEMU's vhost-user 509); keeps a hostile table small.
+// More than any peer needs (KVM has 32764 slots, QEMU's vhost-user 509); keeps a hostile table
+// small.
 constexpr size_t kMaxRegions = 512;
 
 struct Extent {
@@ -29,8 +30,9 @@ Status CheckExtent(Extent extent, uint64_t alignment) {
     return Fail(ErrorKind::kInvalidArgument, "memory region at {:#x} is empty", extent.start);
   }
   if (!IsAligned(extent.start, kPageSize) || !IsAligned(extent.size, alignment)) {
-    return Fail(ErrorKind::kInvalidArgument, "memory region at {:#x} of {:#x} bytes is not aligned to {:#x}",
-                extent.start, extent.size, alignment);
+    return Fail(ErrorKind::kInvalidArgument,
+                "memory region at {:#x} of {:#x} bytes is not aligned to {:#x}", extent.start,
+                extent.size, alignment);
   }
   if (!CheckedAdd(extent.start, extent.size)) {
     return Fail(ErrorKind::kInvalidArgument, "memory region at {:#x} of {:#x} bytes wraps around",
@@ -54,12 +56,14 @@ Status CheckDisjoint(const Regions& regions) {
     total += region.size;
   }
   if (total > (uint64_t{1} << 52)) {
-    return Fail(ErrorKind::kInvalidArgument, "memory of {:#x} bytes is larger than a guest can address", total);
+    return Fail(ErrorKind::kInvalidArgument,
+                "memory of {:#x} bytes is larger than a guest can address", total);
   }
   return {};
 }
 
-// A peer's descriptor that is going to be mapped: returns the block size that offsets of mappings must be multiples of.
+// A peer's descriptor that is going to be mapped: returns the block size that offsets of mappings
+// must be multiples of.
 Result<uint64_t> CheckFile(const RegionFile& region, bool require_seals) {
   const std::optional<uint64_t> end = CheckedAdd(region.fd_offset, region.size);
   if (!end || !IsAligned(region.fd_offset, kPageSize)) {
@@ -67,9 +71,10 @@ Result<uint64_t> CheckFile(const RegionFile& region, bool require_seals) {
                 region.start.value(), region.fd_offset);
   }
   if (!region.fd.valid()) {
-    return Fail(ErrorKind::kInvalidArgument, "memory region at {:#x} has no descriptor", region.start.value());
+    return Fail(ErrorKind::kInvalidArgument, "memory region at {:#x} has no descriptor",
+                region.start.value());
   }
-  struct stat info {};
+  struct stat info{};
   if (fstat(region.fd.get(), &info) != 0) {
     return FailErrno("checking the descriptor of the memory region at {:#x}", region.start.value());
   }
@@ -80,11 +85,13 @@ Result<uint64_t> CheckFile(const RegionFile& region, bool require_seals) {
   }
   if (require_seals && !sys::IsShrinkSealed(region.fd, *end)) {
     return Fail(ErrorKind::kInvalidArgument,
-                "the memory region at {:#x} is not a memfd sealed against shrinking", region.start.value());
+                "the memory region at {:#x} is not a memfd sealed against shrinking",
+                region.start.value());
   }
-  struct statfs filesystem {};
+  struct statfs filesystem{};
   if (fstatfs(region.fd.get(), &filesystem) != 0) {
-    return FailErrno("checking the file system of the memory region at {:#x}", region.start.value());
+    return FailErrno("checking the file system of the memory region at {:#x}",
+                     region.start.value());
   }
   if (filesystem.f_type != HUGETLBFS_MAGIC) return kPageSize;
   return static_cast<uint64_t>(filesystem.f_bsize);
@@ -99,8 +106,10 @@ struct GuestMemory::Table {
   uint64_t total = 0;
 
   // `offset_in_mapping` is where the region starts in it.
-  void Add(RegionInfo info, sys::UniqueFd fd, sys::MappedRegion mapping, uint64_t offset_in_mapping) {
-    // SAFETY: an address as a number, for the kernel's interfaces and for the bounds-checked Translate.
+  void Add(RegionInfo info, sys::UniqueFd fd, sys::MappedRegion mapping,
+           uint64_t offset_in_mapping) {
+    // SAFETY: an address as a number, for the kernel's interfaces and for the bounds-checked
+    // Translate.
     info.host_address = reinterpret_cast<uint64_t>(mapping.data()) + offset_in_mapping;
     info.fd = fd;
     total += info.size;
@@ -122,9 +131,9 @@ Result<GuestMemory> GuestMemory::Create(std::span<const RegionLayout> layout, Hu
         sys::CreateSealedMemfd("crosvm_guest", region.size,
                                reserved ? sys::MemfdPages::kHuge : sys::MemfdPages::kNormal),
         "making {} MiB of guest memory", region.size >> 20);
-    sys::MappedRegion mapping = TRY_CONTEXT(
-        sys::MappedRegion::Shared(fd, 0, region.size, sys::MapAccess::kReadWrite),
-        "mapping {} MiB of guest memory", region.size >> 20);
+    sys::MappedRegion mapping =
+        TRY_CONTEXT(sys::MappedRegion::Shared(fd, 0, region.size, sys::MapAccess::kReadWrite),
+                    "mapping {} MiB of guest memory", region.size >> 20);
     TRY(mapping.Advise(MADV_DONTDUMP));
     if (pages == HugePages::kTransparent) {
       TRY_CONTEXT(mapping.Advise(MADV_HUGEPAGE), "asking for transparent huge pages");
@@ -138,7 +147,8 @@ Result<GuestMemory> GuestMemory::Map(std::vector<RegionFile> regions, bool requi
   if (regions.size() > kMaxRegions) {
     return Fail(ErrorKind::kInvalidArgument, "{} memory regions are too many", regions.size());
   }
-  for (const RegionFile& region : regions) TRY(CheckExtent({region.start.value(), region.size}, kPageSize));
+  for (const RegionFile& region : regions)
+    TRY(CheckExtent({region.start.value(), region.size}, kPageSize));
   std::sort(regions.begin(), regions.end(),
             [](const RegionFile& a, const RegionFile& b) { return a.start < b.start; });
   TRY(CheckDisjoint(regions));
@@ -151,7 +161,8 @@ Result<GuestMemory> GuestMemory::Map(std::vector<RegionFile> regions, bool requi
     const uint64_t lead = region.fd_offset - map_offset;
     const std::optional<uint64_t> map_size = AlignUp(lead + region.size, block);
     if (!map_size) {
-      return Fail(ErrorKind::kInvalidArgument, "memory region at {:#x} is too large", region.start.value());
+      return Fail(ErrorKind::kInvalidArgument, "memory region at {:#x} is too large",
+                  region.start.value());
     }
     sys::MappedRegion mapping = TRY_CONTEXT(
         sys::MappedRegion::Shared(region.fd, map_offset, *map_size, sys::MapAccess::kReadWrite),
@@ -188,8 +199,8 @@ const RegionInfo* GuestMemory::Find(GuestAddr address, uint64_t length) const {
 uint8_t* GuestMemory::Translate(GuestAddr address, uint64_t length) const {
   const RegionInfo* const info = Find(address, length);
   if (info == nullptr) return nullptr;
-  // SAFETY: Find has checked the range against the region, which is mapped at host_address for as long as the table
-  // lives.
+  // SAFETY: Find has checked the range against the region, which is mapped at host_address for as
+  // long as the table lives.
   return reinterpret_cast<uint8_t*>(info->host_address + (address.value() - info->start.value()));
 }
 
@@ -223,13 +234,13 @@ bool GuestMemory::WriteBytes(GuestAddr address, std::span<const uint8_t> in) con
 Status GuestMemory::Discard(GuestAddr address, uint64_t length) const {
   if (length == 0) return {};
   if (!IsAligned(address.value(), kPageSize) || !IsAligned(length, kPageSize)) {
-    return Fail(ErrorKind::kInvalidArgument, "discarding {:#x} bytes at {:#x}: not whole pages", length,
-                address.value());
+    return Fail(ErrorKind::kInvalidArgument, "discarding {:#x} bytes at {:#x}: not whole pages",
+                length, address.value());
   }
   const RegionInfo* const info = Find(address, length);
   if (info == nullptr) {
-    return Fail(ErrorKind::kInvalidArgument, "discarding {:#x} bytes at {:#x}: not in one region", length,
-                address.value());
+    return Fail(ErrorKind::kInvalidArgument, "discarding {:#x} bytes at {:#x}: not in one region",
+                length, address.value());
   }
   const uint64_t offset = info->fd_offset + (address.value() - info->start.value());
   if (sys::RetryEintr([&] {

@@ -1,6 +1,7 @@
-// The guest's RAM as this process sees it: a table of regions, each a mapping of a sealed memfd. Used by the VMM, which
-// makes it, and by device processes, which receive the descriptors. Copying the handle shares the immutable table; a
-// new table is made when regions change. Safe from every thread.
+// The guest's RAM as this process sees it: a table of regions, each a mapping of a sealed memfd.
+// Used by the VMM, which makes it, and by device processes, which receive the descriptors. Copying
+// the handle shares the immutable table; a new table is made when regions change. Safe from every
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -52,11 +53,13 @@ class GuestMemory {
  public:
   GuestMemory() = default;  // no regions: every access fails
 
-  // Makes one sealed memfd per region; zero-filled, MADV_DONTDUMP. Regions are sorted and do not overlap.
+  // Makes one sealed memfd per region; zero-filled, MADV_DONTDUMP. Regions are sorted and do not
+  // overlap.
   static Result<GuestMemory> Create(std::span<const RegionLayout> layout,
                                     HugePages pages = HugePages::kNone);
-  // Maps descriptors of a peer. TRUST: each must be a memfd sealed against shrinking and large enough, unless
-  // `require_seals` is false (QEMU as the peer does not seal; a fault then ends this device process, nothing else).
+  // Maps descriptors of a peer. TRUST: each must be a memfd sealed against shrinking and large
+  // enough, unless `require_seals` is false (QEMU as the peer does not seal; a fault then ends this
+  // device process, nothing else).
   static Result<GuestMemory> Map(std::vector<RegionFile> regions, bool require_seals);
 
   std::span<const RegionInfo> regions() const;
@@ -65,11 +68,12 @@ class GuestMemory {
   // The range, when it lies wholly in one region. Length 0 at a valid address gives an empty slice.
   std::optional<GuestSlice> Slice(GuestAddr address, uint64_t length) const;
 
-  // The longest part of [address, address + length) that lies in one region; for buffers that may cross into an
-  // adjacent one. Empty when the address is outside memory.
+  // The longest part of [address, address + length) that lies in one region; for buffers that may
+  // cross into an adjacent one. Empty when the address is outside memory.
   std::optional<GuestSlice> SliceUpTo(GuestAddr address, uint64_t length) const;
 
-  // Copies one T out of guest memory, once. T is trivially copyable, usually a wire struct of Le16/32/64.
+  // Copies one T out of guest memory, once. T is trivially copyable, usually a wire struct of
+  // Le16/32/64.
   template <typename T>
   std::optional<T> Read(GuestAddr address) const {
     static_assert(std::is_trivially_copyable_v<T>);
@@ -97,7 +101,8 @@ class GuestMemory {
     return GuestCell<T>(reinterpret_cast<T*>(data));
   }
 
-  // Gives the pages of a range back to the host (punches the memfd); they read as zeroes afterwards.
+  // Gives the pages of a range back to the host (punches the memfd); they read as zeroes
+  // afterwards.
   Status Discard(GuestAddr address, uint64_t length) const;
 
  private:

@@ -74,8 +74,8 @@ TEST(GuestMemory, RangesDoNotWrap) {
 }
 
 TEST(GuestMemory, RangesDoNotCrossHolesOrRegions) {
-  const GuestMemory memory = Make(
-      {{GuestAddr(0), kPage}, {GuestAddr(kPage), kPage}, {GuestAddr(4 * kPage), kPage}});
+  const GuestMemory memory =
+      Make({{GuestAddr(0), kPage}, {GuestAddr(kPage), kPage}, {GuestAddr(4 * kPage), kPage}});
   EXPECT_TRUE(memory.Slice(GuestAddr(kPage - 4), 4));
   EXPECT_FALSE(memory.Slice(GuestAddr(kPage - 4), 8));
   EXPECT_FALSE(memory.Slice(GuestAddr(3 * kPage), 1));
@@ -127,10 +127,10 @@ TEST(GuestMemory, LayoutErrors) {
 TEST(GuestMemory, DiscardFreesPages) {
   const GuestMemory memory = Make({{GuestAddr(kPage), 8 * kPage}});
   for (uint64_t i = 1; i <= 8; ++i) ASSERT_TRUE(memory.Write(GuestAddr(i * kPage), Le32(5)));
-  struct stat before {};
+  struct stat before{};
   ASSERT_EQ(fstat(memory.regions()[0].fd.get(), &before), 0);
   EXPECT_TRUE(memory.Discard(GuestAddr(2 * kPage), 3 * kPage).has_value());
-  struct stat after {};
+  struct stat after{};
   ASSERT_EQ(fstat(memory.regions()[0].fd.get(), &after), 0);
   EXPECT_EQ(before.st_blocks - after.st_blocks, static_cast<blkcnt_t>(3 * kPage / 512));
   EXPECT_EQ(memory.Read<Le32>(GuestAddr(kPage))->value(), 5u);
@@ -174,7 +174,8 @@ TEST(GuestMemory, Hostile_MapRefuses) {
   EXPECT_EQ(MapKind(0, ~uint64_t{0}, PlainMemfd(kPage), 0, false), kBad);
   EXPECT_EQ(MapKind(~uint64_t{0} & ~(kPage - 1), kPage, PlainMemfd(kPage), 0, false), kBad);
   EXPECT_EQ(MapKind(0, kPage, sys::UniqueFd(), 0, false), kBad);
-  EXPECT_EQ(MapKind(0, kPage, sys::UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)), 0, false), kBad);
+  EXPECT_EQ(MapKind(0, kPage, sys::UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)), 0, false),
+            kBad);
   int pipes[2];
   ASSERT_EQ(pipe2(pipes, O_CLOEXEC), 0);
   const sys::UniqueFd writer(pipes[1]);

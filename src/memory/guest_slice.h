@@ -1,8 +1,10 @@
-// A bounds-checked range of guest memory. The only thing that may be done with it is to copy, once, between it and
-// memory of ours, or to hand it to the kernel as an iovec: no pointer or span into guest memory leaves memory/.
+// A bounds-checked range of guest memory. The only thing that may be done with it is to copy, once,
+// between it and memory of ours, or to hand it to the kernel as an iovec: no pointer or span into
+// guest memory leaves memory/.
 //
-// The guest (and every device process) can change the bytes at any time. What was copied is the caller's own; copying
-// the same place twice and expecting the same bytes is a bug (docs/adr: guest memory).
+// The guest (and every device process) can change the bytes at any time. What was copied is the
+// caller's own; copying the same place twice and expecting the same bytes is a bug (docs/adr: guest
+// memory).
 #pragma once
 
 #include <sys/uio.h>
@@ -28,8 +30,8 @@ class GuestSlice {
   // The part from `offset`; both are clamped to the slice.
   GuestSlice Sub(size_t offset, size_t length = SIZE_MAX) const;
 
-  // Guest to ours. Copies min(size(), out.size()) bytes, returns that number; ends in a compiler barrier so that the
-  // compiler cannot read the guest's bytes again later.
+  // Guest to ours. Copies min(size(), out.size()) bytes, returns that number; ends in a compiler
+  // barrier so that the compiler cannot read the guest's bytes again later.
   size_t CopyTo(std::span<uint8_t> out) const;
   // Ours to guest; min(size(), in.size()) bytes.
   size_t CopyFrom(std::span<const uint8_t> in) const;
@@ -49,7 +51,8 @@ class GuestSlice {
   template <typename T>
   std::optional<GuestCell<T>> Cell(size_t offset) const {
     if (offset > size_ || sizeof(T) > size_ - offset) return std::nullopt;
-    // SAFETY: the address as a number, for the alignment check; then in bounds and naturally aligned.
+    // SAFETY: the address as a number, for the alignment check; then in bounds and naturally
+    // aligned.
     if (reinterpret_cast<uintptr_t>(data_ + offset) % sizeof(T) != 0) return std::nullopt;
     return GuestCell<T>(reinterpret_cast<T*>(data_ + offset));
   }

@@ -1,4 +1,5 @@
-// Where a function sits on the PCI bus: bus, device, function. Used by everything that configures or names one.
+// Where a function sits on the PCI bus: bus, device, function. Used by everything that configures
+// or names one.
 #pragma once
 
 #include <fmt/core.h>

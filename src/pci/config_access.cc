@@ -19,7 +19,8 @@ constexpr uint32_t kFunctionBytes = 4096;
 }  // namespace
 
 Mechanism1::Mechanism1(std::shared_ptr<Root> root, std::function<void()> reset)
-    : root_(std::move(root)), reset_(std::move(reset)) {}
+    : root_(std::move(root)), reset_(std::move(reset)) {
+}
 
 Mechanism1::Target Mechanism1::Decode(uint64_t port_offset) {
   MutexLock lock(mutex_);

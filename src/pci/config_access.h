@@ -1,5 +1,5 @@
-// How the guest reaches configuration space: mechanism #1 (I/O ports 0xcf8 to 0xcff) and ECAM (memory-mapped, 4 KiB a
-// function). Both are bus devices over one Root; thread-safe.
+// How the guest reaches configuration space: mechanism #1 (I/O ports 0xcf8 to 0xcff) and ECAM
+// (memory-mapped, 4 KiB a function). Both are bus devices over one Root; thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ inline constexpr uint64_t kEcamBytesPerBus = uint64_t{1} << 20;
 
 class Mechanism1 final : public bus::Device {
  public:
-  // `reset` (may be empty) is called for a byte write to port 0xcf9 that asks for a reset of the machine: PC chipsets
-  // have their reset control register there, within CONFIG_ADDRESS.
+  // `reset` (may be empty) is called for a byte write to port 0xcf9 that asks for a reset of the
+  // machine: PC chipsets have their reset control register there, within CONFIG_ADDRESS.
   explicit Mechanism1(std::shared_ptr<Root> root, std::function<void()> reset = {});
 
   std::string_view name() const override { return "PCI configuration ports"; }

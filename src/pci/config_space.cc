@@ -73,7 +73,8 @@ Status ConfigSpace::AddBar(uint8_t index, const BarSpec& spec) {
   const uint64_t address_mask = ~(spec.size - 1);
   Store(BarOffset(index), BarFlags(spec), 4);
   if (spec.kind == BarKind::kIo) {
-    // I/O space has 16 address lines here; the upper half of the register is hardwired to zero (PCI 3.0, 6.2.5.1).
+    // I/O space has 16 address lines here; the upper half of the register is hardwired to zero
+    // (PCI 3.0, 6.2.5.1).
     SetWritable(BarOffset(index), address_mask & 0xffff, 4);
   } else {
     SetWritable(BarOffset(index), address_mask & 0xffff'ffff, 4);
@@ -90,8 +91,8 @@ Result<uint8_t> ConfigSpace::AddCapability(uint8_t id, std::span<const uint8_t> 
   const uint32_t offset = next_capability_;
   const size_t length = body.size() + 2;
   if (length > kSize - offset) {
-    return Fail(ErrorKind::kInvalidArgument, "capability {:#x} does not fit in the configuration space",
-                id);
+    return Fail(ErrorKind::kInvalidArgument,
+                "capability {:#x} does not fit in the configuration space", id);
   }
   Store(last_link_, offset, 1);
   Store(offset + PCI_CAP_LIST_ID, id, 1);
@@ -110,8 +111,8 @@ Status ConfigSpace::SetBarAddress(uint8_t index, uint64_t address) {
                          : spec->kind == BarKind::kMemory32 ? 0x1'0000'0000
                                                             : 0;
   if ((address & (spec->size - 1)) != 0) {
-    return Fail(ErrorKind::kInvalidArgument, "BAR {}: {:#x} is not aligned to {:#x}", index, address,
-                spec->size);
+    return Fail(ErrorKind::kInvalidArgument, "BAR {}: {:#x} is not aligned to {:#x}", index,
+                address, spec->size);
   }
   // The end is exclusive; for a 64-bit BAR limit is 2^64, that is 0 in this arithmetic.
   if (limit != 0 && (address >= limit || spec->size > limit - address)) {

@@ -1,6 +1,6 @@
-// The 256 bytes of configuration registers of one PCI function (type 0 header), as data: what each byte holds and which
-// of its bits the guest may change. Knows nothing of buses; moved BARs come back as values. Runs in the VMM; the owner
-// (Function, under its Root's lock) serialises.
+// The 256 bytes of configuration registers of one PCI function (type 0 header), as data: what each
+// byte holds and which of its bits the guest may change. Knows nothing of buses; moved BARs come
+// back as values. Runs in the VMM; the owner (Function, under its Root's lock) serialises.
 #pragma once
 
 #include <linux/pci_regs.h>
@@ -63,10 +63,12 @@ class ConfigSpace {
 
   explicit ConfigSpace(const Identity& identity);
 
-  // A 64-bit BAR takes `index` and the register after it. kInvalidArgument for a bad size or a taken register.
+  // A 64-bit BAR takes `index` and the register after it. kInvalidArgument for a bad size or a
+  // taken register.
   Status AddBar(uint8_t index, const BarSpec& spec);
-  // Appends a capability whose bytes after the two of its header are `body`; set bits of `writable` (as long as `body`,
-  // or empty) may be changed by the guest. Returns the offset of the header. kInvalidArgument when it does not fit.
+  // Appends a capability whose bytes after the two of its header are `body`; set bits of `writable`
+  // (as long as `body`, or empty) may be changed by the guest. Returns the offset of the header.
+  // kInvalidArgument when it does not fit.
   Result<uint8_t> AddCapability(uint8_t id, std::span<const uint8_t> body,
                                 std::span<const uint8_t> writable = {});
   // Programs a BAR as firmware would. The address is a multiple of its size.
@@ -74,7 +76,8 @@ class ConfigSpace {
   // `pin`: 0 none, 1 INTA … 4 INTD; `line` is what firmware tells the guest (8259 input).
   void SetInterrupt(uint8_t line, uint8_t pin);
 
-  // TRUST: any offset and length; bytes beyond the 256 (extended space) read as zero and ignore writes.
+  // TRUST: any offset and length; bytes beyond the 256 (extended space) read as zero and ignore
+  // writes.
   void Read(uint32_t offset, std::span<uint8_t> data) const;
   // Returns the BARs that decode elsewhere than before.
   BarChanges Write(uint32_t offset, std::span<const uint8_t> data);

@@ -1,13 +1,14 @@
-// The guest's accesses to configuration space, through both mechanisms, on a root with two functions: BARs are moved,
-// sized, overlapped; MSI-X and command bits change. The buses must stay consistent with what is decoded.
+// The guest's accesses to configuration space, through both mechanisms, on a root with two
+// functions: BARs are moved, sized, overlapped; MSI-X and command bits change. The buses must stay
+// consistent with what is decoded.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
-#include "event/event_loop.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "event/event_loop.h"
 #include "event/test_loop.h"
 #include "hypervisor/fake/fake_vm.h"
 #include "pci/config_access.h"

@@ -59,7 +59,8 @@ TEST(ConfigSpaceTest, SizingByAllOnes) {
       {{.kind = BarKind::kMemory32, .size = 0x8000}, 0xffff'8000, 0},
       {{.kind = BarKind::kMemory32, .size = 0x10, .prefetchable = true}, 0xffff'fff8, 0},
       {{.kind = BarKind::kMemory64, .size = 0x4000}, 0xffff'c004, 0xffff'ffff},
-      {{.kind = BarKind::kMemory64, .size = uint64_t{1} << 33, .prefetchable = true}, 0x0000'000c,
+      {{.kind = BarKind::kMemory64, .size = uint64_t{1} << 33, .prefetchable = true},
+       0x0000'000c,
        0xffff'fffe},
       {{.kind = BarKind::kIo, .size = 0x40}, 0x0000'ffc1, 0},
   };
@@ -79,7 +80,8 @@ TEST(ConfigSpaceTest, BadBarsAreRefused) {
   EXPECT_FALSE(config.AddBar(0, {.kind = BarKind::kMemory32, .size = 0x3000}).has_value());
   EXPECT_FALSE(config.AddBar(0, {.kind = BarKind::kMemory32, .size = 8}).has_value());
   EXPECT_FALSE(config.AddBar(0, {.kind = BarKind::kIo, .size = 512}).has_value());
-  EXPECT_FALSE(config.AddBar(0, {.kind = BarKind::kMemory32, .size = uint64_t{1} << 32}).has_value());
+  EXPECT_FALSE(
+      config.AddBar(0, {.kind = BarKind::kMemory32, .size = uint64_t{1} << 32}).has_value());
   EXPECT_FALSE(config.AddBar(5, {.kind = BarKind::kMemory64, .size = 0x1000}).has_value());
   EXPECT_FALSE(config.AddBar(6, {.kind = BarKind::kMemory32, .size = 0x1000}).has_value());
   ASSERT_TRUE(config.AddBar(0, {.kind = BarKind::kMemory64, .size = 0x1000}).has_value());

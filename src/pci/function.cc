@@ -19,7 +19,8 @@ static_assert(sizeof(MsixCapability) == PCI_CAP_MSIX_SIZEOF - 2);
 }  // namespace
 
 Function::Function(std::string name, const Identity& identity)
-    : name_(std::move(name)), config_(identity) {}
+    : name_(std::move(name)), config_(identity) {
+}
 Function::~Function() = default;
 
 void Function::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
@@ -44,8 +45,8 @@ BarChanges Function::WriteConfig(uint32_t offset, std::span<const uint8_t> data)
   return changes;
 }
 
-Status Function::AddMsix(std::shared_ptr<Interrupts> interrupts, uint8_t bar,
-                         uint32_t table_offset, uint32_t pending_offset) {
+Status Function::AddMsix(std::shared_ptr<Interrupts> interrupts, uint8_t bar, uint32_t table_offset,
+                         uint32_t pending_offset) {
   CHECK(interrupts_ == nullptr && table_offset % 8 == 0 && pending_offset % 8 == 0);
   const MsixCapability capability = {
       .control = static_cast<uint16_t>(interrupts->vectors() - 1),
@@ -69,8 +70,11 @@ Status Function::AddMsix(std::shared_ptr<Interrupts> interrupts, uint8_t bar,
 std::shared_ptr<bus::Device> Function::BarDevice(uint8_t /*bar*/) {
   return nullptr;
 }
-void Function::OnBarMoved(uint8_t /*bar*/, std::optional<uint64_t> /*base*/) {}
-void Function::OnConfigRead(uint32_t /*offset*/, std::span<uint8_t> /*data*/) {}
-void Function::OnConfigWritten(uint32_t /*offset*/, std::span<const uint8_t> /*data*/) {}
+void Function::OnBarMoved(uint8_t /*bar*/, std::optional<uint64_t> /*base*/) {
+}
+void Function::OnConfigRead(uint32_t /*offset*/, std::span<uint8_t> /*data*/) {
+}
+void Function::OnConfigWritten(uint32_t /*offset*/, std::span<const uint8_t> /*data*/) {
+}
 
 }  // namespace crosvm::pci

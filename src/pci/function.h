@@ -1,5 +1,5 @@
-// A PCI function: configuration space, BARs, and the hooks by which a device takes part. The virtio transport, xHCI,
-// VFIO derive from it. Lives in the VMM.
+// A PCI function: configuration space, BARs, and the hooks by which a device takes part. The virtio
+// transport, xHCI, VFIO derive from it. Lives in the VMM.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +15,9 @@
 
 namespace crosvm::pci {
 
-// Set up by its creator, then added to a Root, which calls ReadConfig, WriteConfig and the hooks under a lock of its own
-// for this function, on vCPU threads. Hooks may take locks of the device; the device must not hold those while it calls
-// the Root.
+// Set up by its creator, then added to a Root, which calls ReadConfig, WriteConfig and the hooks
+// under a lock of its own for this function, on vCPU threads. Hooks may take locks of the device;
+// the device must not hold those while it calls the Root.
 class Function {
  public:
   // `name` appears in messages: "block[0]".
@@ -35,10 +35,11 @@ class Function {
   void ReadConfig(uint32_t offset, std::span<uint8_t> data);
   BarChanges WriteConfig(uint32_t offset, std::span<const uint8_t> data);
 
-  // What answers in the range of a BAR. Null: nothing in user space (memory that is mapped into the guest by
-  // OnBarMoved); the range then reads as all ones until it is.
+  // What answers in the range of a BAR. Null: nothing in user space (memory that is mapped into the
+  // guest by OnBarMoved); the range then reads as all ones until it is.
   virtual std::shared_ptr<bus::Device> BarDevice(uint8_t bar);
-  // The range of the BAR is now on its bus at `base`, or nowhere. ioeventfds and memory slots move here.
+  // The range of the BAR is now on its bus at `base`, or nowhere. ioeventfds and memory slots move
+  // here.
   virtual void OnBarMoved(uint8_t bar, std::optional<uint64_t> base);
 
  protected:

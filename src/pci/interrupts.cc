@@ -18,7 +18,8 @@ Interrupts::Interrupts(const InterruptContext& context, Options& options)
       vectors_(options.vectors),
       intx_(std::move(options.intx)),
       msix_(options.vectors),
-      routes_(options.vectors) {}
+      routes_(options.vectors) {
+}
 
 Result<std::shared_ptr<Interrupts>> Interrupts::Create(const InterruptContext& context,
                                                        Options options) {
@@ -57,7 +58,8 @@ uint16_t Interrupts::SetVector(size_t source, uint16_t vector_untrusted) {
   CHECK(source < sources_.size());
   Source& target = sources_[source];
   Collect(target);
-  // TRUST: virtio 1.2, 4.1.5.1.2.1: an impossible vector becomes "no vector", which the driver reads back.
+  // TRUST: virtio 1.2, 4.1.5.1.2.1: an impossible vector becomes "no vector", which the driver
+  // reads back.
   const uint16_t vector = VectorIs(vector_untrusted) ? vector_untrusted : kNoVector;
   if (target.vector != vector) {
     if (target.mode == Mode::kIrqFd) Detach(target);
@@ -216,7 +218,8 @@ bool Interrupts::Attach(Source& source) {
     if (source.mode == Mode::kIrqFd) Detach(source);
     return false;
   }
-  if (source.mode == Mode::kIrqFd) return true;  // attached to this vector's GSI; only the route changed
+  if (source.mode == Mode::kIrqFd)
+    return true;  // attached to this vector's GSI; only the route changed
   const Status status = context_.vm.AddIrqFd(*gsi, source.call, nullptr);
   if (!status.has_value()) {
     LOG_WARN_EVERY(std::chrono::seconds(1), "{}: MSI-X vector {}: {}", name_, source.vector,
@@ -267,9 +270,8 @@ void Interrupts::SyncWatches() {
       watches_[i].Reset();
       continue;
     }
-    Result<event::Watch> watch =
-        context_.loop.AddWatch(sources_[i].call.fd(), event::Interest::kRead,
-                               [this, i](event::Ready) { OnSignalled(i); });
+    Result<event::Watch> watch = context_.loop.AddWatch(
+        sources_[i].call.fd(), event::Interest::kRead, [this, i](event::Ready) { OnSignalled(i); });
     if (!watch.has_value()) {
       LOG_WARN_EVERY(std::chrono::seconds(1), "{}: watching an interrupt: {}", name_,
                      watch.error().ToString());

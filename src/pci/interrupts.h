@@ -1,15 +1,16 @@
-// The interrupts of one PCI function: each source is an eventfd that a device process signals ("call"). Depending on
-// what the guest has set up it is
+// The interrupts of one PCI function: each source is an eventfd that a device process signals
+// ("call"). Depending on what the guest has set up it is
 //
 //   irqfd    MSI-X on, vector unmasked: KVM injects, this process sleeps
 //   watched  vector masked (sets its pending bit), or MSI-X off (sets ISR bits and raises INTx)
 //   idle     MSI-X on, no vector assigned: signals are dropped
 //
-// Whatever was signalled but not yet seen by the event loop is collected before a mode changes and before the guest
-// reads pending bits or ISR, so the guest never sees a stale state.
+// Whatever was signalled but not yet seen by the event loop is collected before a mode changes and
+// before the guest reads pending bits or ISR, so the guest never sees a stale state.
 //
-// All methods are thread-safe (vCPUs, main loop), but Create() and destruction, which are the loop's thread's.
-// Lock order: a caller's own lock may be held; this one is held while the router and the VM are called.
+// All methods are thread-safe (vCPUs, main loop), but Create() and destruction, which are the
+// loop's thread's. Lock order: a caller's own lock may be held; this one is held while the router
+// and the VM are called.
 #pragma once
 
 #include <cstdint>
@@ -42,9 +43,9 @@ struct InterruptContext {
 class Interrupts : public std::enable_shared_from_this<Interrupts> {
  public:
   struct Options {
-    std::string name;               // of the device, for messages
-    uint16_t vectors = 1;           // MSI-X table size
-    std::vector<uint8_t> isr_bits;  // one source each: what it sets in ISR without MSI-X
+    std::string name;                          // of the device, for messages
+    uint16_t vectors = 1;                      // MSI-X table size
+    std::vector<uint8_t> isr_bits;             // one source each: what it sets in ISR without MSI-X
     std::unique_ptr<bus::InterruptLine> intx;  // null: the function has no INTx
   };
   static Result<std::shared_ptr<Interrupts>> Create(const InterruptContext& context,
@@ -55,7 +56,8 @@ class Interrupts : public std::enable_shared_from_this<Interrupts> {
   const sys::EventFd& call(size_t source) const { return sources_[source].call; }
   uint16_t vectors() const { return vectors_; }
 
-  // Binds a source to a vector. Returns what is in force: kNoVector for a vector that does not exist.
+  // Binds a source to a vector. Returns what is in force: kNoVector for a vector that does not
+  // exist.
   uint16_t SetVector(size_t source, uint16_t vector_untrusted);
   // Reads and clears ISR; the line goes down.
   uint8_t TakeIsr();

@@ -22,12 +22,11 @@ class InterruptsTest : public ::testing::Test {
  protected:
   void SetUp() override {
     line_ = std::make_unique<SharedLine>(std::make_shared<VmInterruptLine>(vm_, kIntx));
-    interrupts_ = Interrupts::Create({.vm = vm_, .router = router_, .loop = loop_},
-                                     {.name = "test",
-                                      .vectors = 3,
-                                      .isr_bits = {1, 1, 2},
-                                      .intx = line_->Connect()})
-                      .value();
+    interrupts_ =
+        Interrupts::Create(
+            {.vm = vm_, .router = router_, .loop = loop_},
+            {.name = "test", .vectors = 3, .isr_bits = {1, 1, 2}, .intx = line_->Connect()})
+            .value();
     loop_.RunUntilIdle();
   }
 

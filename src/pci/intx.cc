@@ -14,7 +14,8 @@ void VmInterruptLine::Set(bool level) {
 struct SharedLine::State {
   explicit State(std::shared_ptr<bus::InterruptLine> line) : target(std::move(line)) {}
 
-  // The target is driven under the lock, so that its level cannot be left behind by a race of two functions.
+  // The target is driven under the lock, so that its level cannot be left behind by a race of two
+  // functions.
   void Change(bool up) {
     MutexLock lock(mutex);
     if (up) {
@@ -47,7 +48,8 @@ class SharedLine::Connection final : public bus::InterruptLine {
 };
 
 SharedLine::SharedLine(std::shared_ptr<bus::InterruptLine> target)
-    : state_(std::make_shared<State>(std::move(target))) {}
+    : state_(std::make_shared<State>(std::move(target))) {
+}
 SharedLine::~SharedLine() = default;
 
 std::unique_ptr<bus::InterruptLine> SharedLine::Connect() {

@@ -1,6 +1,6 @@
-// INTx wires: level-triggered lines that several functions may share. A line is up for as long as one of its functions
-// asserts it; since every function lowers its own when the guest has read its cause (ISR), no resample is needed.
-// Thread-safe.
+// INTx wires: level-triggered lines that several functions may share. A line is up for as long as
+// one of its functions asserts it; since every function lowers its own when the guest has read its
+// cause (ISR), no resample is needed. Thread-safe.
 #pragma once
 
 #include <atomic>

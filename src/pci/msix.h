@@ -1,5 +1,5 @@
-// The register file of MSI-X (PCI 3.0, 6.8.2): table, pending bits and the two control bits, without any interrupt. The
-// owner (Interrupts) locks and acts on what changed.
+// The register file of MSI-X (PCI 3.0, 6.8.2): table, pending bits and the two control bits,
+// without any interrupt. The owner (Interrupts) locks and acts on what changed.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ class Msix {
   bool function_masked() const { return function_masked_; }
   void SetControl(bool enabled, bool function_masked);
 
-  // TRUST: offset and length are the guest's. Reads give the bytes of the table, and zero outside. Writes are defined
-  // for aligned 4 and 8 bytes alone; the vector that one has touched comes back.
+  // TRUST: offset and length are the guest's. Reads give the bytes of the table, and zero outside.
+  // Writes are defined for aligned 4 and 8 bytes alone; the vector that one has touched comes back.
   void ReadTable(uint64_t offset, std::span<uint8_t> data) const;
   std::optional<uint16_t> WriteTable(uint64_t offset, std::span<const uint8_t> data);
   void ReadPending(uint64_t offset, std::span<uint8_t> data) const;

@@ -1,4 +1,5 @@
-// Table and pending-bit accesses of every shape: what is read back is what the defined writes have left.
+// Table and pending-bit accesses of every shape: what is read back is what the defined writes have
+// left.
 #include <algorithm>
 #include <array>
 #include <cstddef>

@@ -29,7 +29,8 @@ bool Contains(const resources::AddressRange& window, uint64_t base, uint64_t siz
 }  // namespace
 
 Root::Root(bus::Bus& mmio, bus::Bus& io, Windows windows)
-    : mmio_(mmio), io_(io), windows_(std::move(windows)) {}
+    : mmio_(mmio), io_(io), windows_(std::move(windows)) {
+}
 
 Root::~Root() {
   for (const auto& [address, function] : functions()) (void)Remove(address);
@@ -204,9 +205,8 @@ Status AssignBars(Function& function, resources::AddressAllocator* low,
       return Fail(ErrorKind::kUnsupported, "{}: BAR {} has no address space here", function.name(),
                   bar);
     }
-    const resources::AddressRange range =
-        TRY_CONTEXT(allocator->Allocate(spec->size, spec->size, tag), "{}: BAR {}",
-                    function.name(), bar);
+    const resources::AddressRange range = TRY_CONTEXT(
+        allocator->Allocate(spec->size, spec->size, tag), "{}: BAR {}", function.name(), bar);
     TRY(function.config().SetBarAddress(bar, range.start));
   }
   return {};

@@ -1,5 +1,6 @@
-// PCI bus 0: which function is where, configuration accesses, and the BARs' places on the MMIO and I/O buses. One per
-// VM. Thread-safe: vCPUs access configuration space, the main thread adds and removes functions.
+// PCI bus 0: which function is where, configuration accesses, and the BARs' places on the MMIO and
+// I/O buses. One per VM. Thread-safe: vCPUs access configuration space, the main thread adds and
+// removes functions.
 #pragma once
 
 #include <array>
@@ -20,8 +21,8 @@
 
 namespace crosvm::pci {
 
-// What the host bridge passes on. A BAR that the guest puts elsewhere (over RAM, the interrupt controllers) is not
-// decoded at all.
+// What the host bridge passes on. A BAR that the guest puts elsewhere (over RAM, the interrupt
+// controllers) is not decoded at all.
 struct Windows {
   std::vector<resources::AddressRange> memory;
   std::vector<resources::AddressRange> io;
@@ -35,7 +36,8 @@ class Root {
 
   // kAlreadyExists when something is there, kInvalidArgument for another bus than 0.
   Status Add(Address address, std::shared_ptr<Function> function);
-  // Takes the function off its buses; the caller drops the last reference. kNotFound when nothing is there.
+  // Takes the function off its buses; the caller drops the last reference. kNotFound when nothing
+  // is there.
   Result<std::shared_ptr<Function>> Remove(Address address);
   std::vector<std::pair<Address, std::shared_ptr<Function>>> functions() const;
 
@@ -44,8 +46,8 @@ class Root {
   void WriteConfig(Address address, uint32_t offset, std::span<const uint8_t> data);
 
  private:
-  // Where one BAR wants to be and whether it got there: two BARs may want one place for a moment while the guest
-  // rearranges them.
+  // Where one BAR wants to be and whether it got there: two BARs may want one place for a moment
+  // while the guest rearranges them.
   struct Placement {
     std::optional<uint64_t> wanted;
     bool mapped = false;
@@ -53,7 +55,7 @@ class Root {
   };
   struct Slot {
     std::shared_ptr<Function> function;
-    Mutex mutex;                                  // configuration space; taken before map_mutex_
+    Mutex mutex;  // configuration space; taken before map_mutex_
     bool removed CROSVM_GUARDED_BY(mutex) = false;
     std::array<Placement, kBarCount> placements;  // guarded by Root::map_mutex_
   };
@@ -77,15 +79,18 @@ class Root {
   Mutex map_mutex_;
 };
 
-// Programs every BAR of `function` with a place of its own: 32-bit memory from `low`, 64-bit from `high`, I/O from
-// `io` (null: such BARs are refused). `tag` names the owner in the allocators: "00:03.0". Before Root::Add().
+// Programs every BAR of `function` with a place of its own: 32-bit memory from `low`, 64-bit from
+// `high`, I/O from `io` (null: such BARs are refused). `tag` names the owner in the allocators:
+// "00:03.0". Before Root::Add().
 Status AssignBars(Function& function, resources::AddressAllocator* low,
                   resources::AddressAllocator* high, resources::AddressAllocator* io,
                   const std::string& tag);
-// Gives back what AssignBars() took; the guest may have moved the BARs since, so it goes by the tag.
+// Gives back what AssignBars() took; the guest may have moved the BARs since, so it goes by the
+// tag.
 void ReleaseBars(const std::string& tag, resources::AddressAllocator& allocator);
 
-// The function at 00:00.0. Q35's identity: unlike the 440FX's it makes Linux apply no quirk, and it is one that has ECAM.
+// The function at 00:00.0. Q35's identity: unlike the 440FX's it makes Linux apply no quirk, and it
+// is one that has ECAM.
 std::shared_ptr<Function> MakeHostBridge();
 
 }  // namespace crosvm::pci

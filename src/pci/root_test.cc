@@ -27,7 +27,9 @@ class FakeFunction final : public Function {
     EXPECT_TRUE(config().AddBar(2, {.kind = BarKind::kMemory64, .size = 0x1'0000}).has_value());
   }
   std::shared_ptr<bus::Device> BarDevice(uint8_t bar) override { return bar == 2 ? nullptr : bar_; }
-  void OnBarMoved(uint8_t bar, std::optional<uint64_t> base) override { moves[bar].push_back(base); }
+  void OnBarMoved(uint8_t bar, std::optional<uint64_t> base) override {
+    moves[bar].push_back(base);
+  }
 
   std::array<std::vector<std::optional<uint64_t>>, 6> moves;
 
@@ -64,9 +66,10 @@ class RootTest : public ::testing::Test {
 
   bus::Bus mmio_{"MMIO"};
   bus::Bus io_{"I/O ports"};
-  std::shared_ptr<Root> root_ = std::make_shared<Root>(
-      mmio_, io_,
-      Windows{.memory = {{kLow, 0x2000'0000}, {kHigh, uint64_t{1} << 38}}, .io = {{0xc000, 0x1000}}});
+  std::shared_ptr<Root> root_ =
+      std::make_shared<Root>(mmio_, io_,
+                             Windows{.memory = {{kLow, 0x2000'0000}, {kHigh, uint64_t{1} << 38}},
+                                     .io = {{0xc000, 0x1000}}});
 };
 
 TEST_F(RootTest, BarsAppearWithTheCommandRegisterAndGoAgain) {
@@ -104,7 +107,8 @@ TEST_F(RootTest, BarWithoutDeviceReadsAllOnes) {
 TEST_F(RootTest, Hostile_BarOverRamOrOutsideTheWindowsIsNotDecoded) {
   const auto function = AddFunction(1, 0xd000'0000);
   Enable(At(1));
-  for (const uint32_t base : {0U, 0x1000U, 0xcfff'f000U, 0xf000'0000U, 0xfee0'0000U, 0xffff'f000U}) {
+  for (const uint32_t base :
+       {0U, 0x1000U, 0xcfff'f000U, 0xf000'0000U, 0xfee0'0000U, 0xffff'f000U}) {
     Write32(At(1), PCI_BASE_ADDRESS_0, base);
     EXPECT_FALSE(Mapped(mmio_, base)) << base;
     EXPECT_EQ(function->moves[0].back(), std::nullopt);
@@ -178,7 +182,8 @@ class AccessTest : public RootTest {
   uint32_t In(uint64_t offset, size_t size) {
     std::array<uint8_t, 4> data{};
     ports_.Read(offset, std::span(data).first(size));
-    return data[0] | (uint32_t{data[1]} << 8) | (uint32_t{data[2]} << 16) | (uint32_t{data[3]} << 24);
+    return data[0] | (uint32_t{data[1]} << 8) | (uint32_t{data[2]} << 16) |
+           (uint32_t{data[3]} << 24);
   }
   void Out(uint64_t offset, uint32_t value, size_t size) {
     std::array<uint8_t, 4> data;

@@ -12,8 +12,9 @@ class EventFd {
   EventFd() = default;
   // Non-blocking, close-on-exec, counter 0.
   static Result<EventFd> Create();
-  // Takes a descriptor received from elsewhere and makes it non-blocking. It need not be an eventfd (a hostile peer may
-  // send anything): one that is a pipe, socket or file is kept but never written to.
+  // Takes a descriptor received from elsewhere and makes it non-blocking. It need not be an eventfd
+  // (a hostile peer may send anything): one that is a pipe, socket or file is kept but never
+  // written to.
   static EventFd Adopt(UniqueFd fd);
 
   bool valid() const { return fd_.valid(); }

@@ -26,7 +26,8 @@ class [[nodiscard]] UniqueFd {
   bool valid() const { return fd_ >= 0; }
   int get() const { return fd_; }
   int Release() { return std::exchange(fd_, -1); }
-  // Closes; a failing close of a valid descriptor is a double close elsewhere and aborts (EBADF only).
+  // Closes; a failing close of a valid descriptor is a double close elsewhere and aborts (EBADF
+  // only).
   void Reset(int fd = -1);
 
   // A second descriptor of the same open file description, close-on-exec.

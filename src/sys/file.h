@@ -19,7 +19,8 @@ Result<struct stat> Stat(BorrowedFd fd);
 // Size in bytes of a regular file or a block device.
 Result<uint64_t> FileSize(BorrowedFd fd);
 
-// Reads until `buffer` is full or the end of the file; returns the number of bytes. EINTR is retried.
+// Reads until `buffer` is full or the end of the file; returns the number of bytes. EINTR is
+// retried.
 Result<size_t> ReadAll(BorrowedFd fd, std::span<uint8_t> buffer);
 Result<size_t> PreadAll(BorrowedFd fd, std::span<uint8_t> buffer, uint64_t offset);
 // Fails with kIo when the file ends first.

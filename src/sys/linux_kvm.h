@@ -1,6 +1,6 @@
-// <linux/kvm.h> with the layout that the kernel means. The 6.1 headers declare flexible arrays behind an empty struct,
-// which has no size in C but one byte in C++: offsets and the ioctl numbers made of sizes would be wrong. Include this
-// instead of <linux/kvm.h>.
+// <linux/kvm.h> with the layout that the kernel means. The 6.1 headers declare flexible arrays
+// behind an empty struct, which has no size in C but one byte in C++: offsets and the ioctl numbers
+// made of sizes would be wrong. Include this instead of <linux/kvm.h>.
 #pragma once
 
 // clang-format off: the order is the point.

@@ -1,4 +1,5 @@
-// memfd_create(2), always sealed against shrinking, so that a peer that holds it cannot make us fault (SIGBUS).
+// memfd_create(2), always sealed against shrinking, so that a peer that holds it cannot make us
+// fault (SIGBUS).
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,8 @@ namespace crosvm::sys {
 
 enum class MemfdPages : uint8_t { kNormal, kHuge };
 
-// `size` bytes, zero-filled, sealed with F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL. `name` is what /proc shows.
+// `size` bytes, zero-filled, sealed with F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL. `name` is what
+// /proc shows.
 Result<UniqueFd> CreateSealedMemfd(const std::string& name, uint64_t size,
                                    MemfdPages pages = MemfdPages::kNormal);
 

@@ -48,7 +48,8 @@ class PidFd {
   pid_t pid_ = -1;
 };
 
-// signalfd(2) over the given signals, which are blocked in the calling thread (start threads afterwards).
+// signalfd(2) over the given signals, which are blocked in the calling thread (start threads
+// afterwards).
 class SignalFd {
  public:
   static Result<SignalFd> Create(std::initializer_list<int> signals);

@@ -1,5 +1,5 @@
-// Unix sockets that carry descriptors. SOCK_SEQPACKET for our own channels (one message, one packet), SOCK_STREAM for
-// vhost-user. Nothing here parses a message.
+// Unix sockets that carry descriptors. SOCK_SEQPACKET for our own channels (one message, one
+// packet), SOCK_STREAM for vhost-user. Nothing here parses a message.
 #pragma once
 
 #include <chrono>
@@ -13,7 +13,8 @@
 
 namespace crosvm::sys {
 
-// Descriptors in one message, at most (SCM_RIGHTS). More are closed on arrival and fail the receive.
+// Descriptors in one message, at most (SCM_RIGHTS). More are closed on arrival and fail the
+// receive.
 inline constexpr size_t kMaxFdsPerMessage = 32;
 
 enum class SocketType : uint8_t { kStream, kSeqPacket };
@@ -36,18 +37,22 @@ class UnixSocket {
   const UniqueFd& fd() const { return fd_; }
   UniqueFd TakeFd() { return std::move(fd_); }
 
-  // One sendmsg(2), MSG_NOSIGNAL. A stream may take a part only; returns the number of bytes taken. The descriptors go
-  // with the first byte. kDisconnected when the peer has closed, kBusy when it would block (non-blocking socket).
+  // One sendmsg(2), MSG_NOSIGNAL. A stream may take a part only; returns the number of bytes taken.
+  // The descriptors go with the first byte. kDisconnected when the peer has closed, kBusy when it
+  // would block (non-blocking socket).
   Result<size_t> Send(std::span<const uint8_t> data, std::span<const BorrowedFd> fds = {}) const;
-  // Sends all of `data` (a stream may take several calls), the descriptors with the first part. kBusy only when nothing
-  // was taken; kTimedOut when the peer stopped taking half way (the stream is then of no more use).
+  // Sends all of `data` (a stream may take several calls), the descriptors with the first part.
+  // kBusy only when nothing was taken; kTimedOut when the peer stopped taking half way (the stream
+  // is then of no more use).
   Status SendAll(std::span<const uint8_t> data, std::span<const BorrowedFd> fds = {}) const;
 
-  // One recvmsg(2) with MSG_CMSG_CLOEXEC. A seqpacket longer than `buffer`, or more than kMaxFdsPerMessage descriptors,
-  // is kProtocol (nothing leaks). kBusy when nothing is there (non-blocking socket) or the receive timeout ran out.
+  // One recvmsg(2) with MSG_CMSG_CLOEXEC. A seqpacket longer than `buffer`, or more than
+  // kMaxFdsPerMessage descriptors, is kProtocol (nothing leaks). kBusy when nothing is there
+  // (non-blocking socket) or the receive timeout ran out.
   Result<Received> Receive(std::span<uint8_t> buffer) const;
-  // Receives until `buffer` is full; kDisconnected when the stream ends first. Descriptors of all parts are collected,
-  // kMaxFdsPerMessage in all. kBusy only when nothing had come; kTimedOut when the rest of a part did not.
+  // Receives until `buffer` is full; kDisconnected when the stream ends first. Descriptors of all
+  // parts are collected, kMaxFdsPerMessage in all. kBusy only when nothing had come; kTimedOut when
+  // the rest of a part did not.
   Result<Received> ReceiveAll(std::span<uint8_t> buffer) const;
 
   // SO_RCVTIMEO and SO_SNDTIMEO; zero means for ever.
@@ -57,7 +62,8 @@ class UnixSocket {
   UniqueFd fd_;
 };
 
-// A listening Unix socket that removes its path when destroyed (only if it is still the one it made).
+// A listening Unix socket that removes its path when destroyed (only if it is still the one it
+// made).
 class UnixListener {
  public:
   UnixListener() = default;

@@ -39,7 +39,8 @@ constexpr uint8_t kMadtLocalX2ApicNmi = 10;
 constexpr uint32_t kProcessorEnabled = 1;
 constexpr uint32_t kLastXApicId = 254;
 
-// A generic address structure for a register of `bytes` I/O ports; all zero for port 0 (no such register).
+// A generic address structure for a register of `bytes` I/O ports; all zero for port 0 (no such
+// register).
 void AppendPortRegister(ByteWriter& out, uint16_t port, uint8_t bytes) {
   if (port == 0) {
     out.Zero(12);
@@ -52,7 +53,8 @@ void AppendPortRegister(ByteWriter& out, uint16_t port, uint8_t bytes) {
 }
 
 uint32_t FadtFlags(const AcpiPower& power) {
-  // PWR_BUTTON clear: the power button is the fixed-hardware one, in PM1 status and enable. The clock's alarm is not there.
+  // PWR_BUTTON clear: the power button is the fixed-hardware one, in PM1 status and enable. The
+  // clock's alarm is not there.
   uint32_t flags = kFadtWbinvd | kFadtProcC1 | kFadtNoSleepButton | kFadtRtcNotFixed;
   if (power.pm_timer != 0) flags |= kFadtTimer32Bit;
   if (power.reset_port != 0) flags |= kFadtResetRegister;
@@ -71,7 +73,8 @@ void AppendOverride(ByteWriter& out, const AcpiInterruptOverride& entry) {
   out.U8(kMadtOverride).U8(10).U8(0).U8(entry.isa_irq).U32(entry.gsi).U16(entry.flags);
 }
 
-// Our FADT, or the user's with our addresses of FACS and DSDT. SMI_CMD is zeroed: nothing answers there.
+// Our FADT, or the user's with our addresses of FACS and DSDT. SMI_CMD is zeroed: nothing answers
+// there.
 Bytes FadtFrom(const AcpiConfig& config, const AcpiTable* user, uint64_t facs, uint64_t dsdt) {
   if (user == nullptr) return BuildFadt(config, facs, dsdt);
   constexpr size_t kFadtSmiCommand = 48;
@@ -136,7 +139,8 @@ Bytes WrapTable(std::string_view signature, uint8_t revision, std::span<const ui
 }
 
 Bytes BuildFacs() {
-  // FACS has a signature and a length, but neither the common header nor a checksum (ACPI 6.5, 5.2.10).
+  // FACS has a signature and a length, but neither the common header nor a checksum
+  // (ACPI 6.5, 5.2.10).
   ByteWriter out;
   out.Text("FACS").U32(64).Zero(24).U8(2).Zero(31);
   return std::move(out).Take();
@@ -144,20 +148,21 @@ Bytes BuildFacs() {
 
 Bytes BuildFadt(const AcpiConfig& config, uint64_t facs, uint64_t dsdt) {
   const AcpiPower& power = config.power;
-  // Latencies above these limits say that C2 and C3 do not exist (table 5.9, P_LVL2_LAT, P_LVL3_LAT).
+  // Latencies above these limits say that C2 and C3 do not exist (table 5.9, P_LVL2_LAT,
+  // P_LVL3_LAT).
   constexpr uint16_t kNoC2 = 101;
   constexpr uint16_t kNoC3 = 1001;
   constexpr uint8_t kCenturyRegister = 0x32;
   constexpr uint8_t kMinorVersion = 5;
   ByteWriter out;
-  out.U32(0).U32(0);                       // FIRMWARE_CTRL, DSDT: the 64-bit fields count
-  out.U8(0).U8(0);                         // reserved, preferred profile: unspecified
-  out.U16(power.sci).U32(0);               // SMI_CMD 0: ACPI mode is always on
-  out.Zero(4);                             // ACPI_ENABLE to PSTATE_CNT
-  out.U32(power.pm1_event).U32(0);         // PM1a, PM1b event
-  out.U32(power.pm1_control).U32(0);       // PM1a, PM1b control
-  out.U32(0).U32(power.pm_timer);          // PM2 control, PM timer
-  out.U32(power.gpe0).U32(0);              // GPE0, GPE1
+  out.U32(0).U32(0);                  // FIRMWARE_CTRL, DSDT: the 64-bit fields count
+  out.U8(0).U8(0);                    // reserved, preferred profile: unspecified
+  out.U16(power.sci).U32(0);          // SMI_CMD 0: ACPI mode is always on
+  out.Zero(4);                        // ACPI_ENABLE to PSTATE_CNT
+  out.U32(power.pm1_event).U32(0);    // PM1a, PM1b event
+  out.U32(power.pm1_control).U32(0);  // PM1a, PM1b control
+  out.U32(0).U32(power.pm_timer);     // PM2 control, PM timer
+  out.U32(power.gpe0).U32(0);         // GPE0, GPE1
   out.U8(4).U8(2).U8(0).U8(power.pm_timer != 0 ? 4 : 0);
   out.U8(power.gpe0 != 0 ? power.gpe0_length : 0).U8(0).U8(0).U8(0);
   out.U16(kNoC2).U16(kNoC3).U16(0).U16(0);  // flush size, stride
@@ -261,10 +266,11 @@ Result<AcpiImage> BuildAcpi(const AcpiConfig& config, std::span<const AcpiTable>
   }
   const uint64_t xsdt = image.Add(BuildXsdt(listed));
   if (image.size() > limit) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "the ACPI tables need more than the {} bytes there is room for; pass fewer or smaller "
-                "--acpi-table files",
-                limit);
+    return Fail(
+        ErrorKind::kInvalidArgument,
+        "the ACPI tables need more than the {} bytes there is room for; pass fewer or smaller "
+        "--acpi-table files",
+        limit);
   }
   return AcpiImage{.base = base, .xsdt = xsdt, .bytes = std::move(image).Take()};
 }

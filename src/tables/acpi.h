@@ -1,5 +1,6 @@
-// ACPI 6.5 tables: RSDP, XSDT, FADT, FACS, MADT, MCFG and a DSDT with the PCI host bridge. arch/ describes the machine in
-// an AcpiConfig and places the resulting image in guest memory. Pure; any thread.
+// ACPI 6.5 tables: RSDP, XSDT, FADT, FACS, MADT, MCFG and a DSDT with the PCI host bridge. arch/
+// describes the machine in an AcpiConfig and places the resulting image in guest memory. Pure; any
+// thread.
 #pragma once
 
 #include <array>
@@ -50,7 +51,7 @@ struct AcpiPower {
   uint16_t pm_timer = 0;     // 4 bytes, 32 bits wide; 0: none
   uint16_t gpe0 = 0;         // `gpe0_length` bytes: status, then enable; 0: none
   uint8_t gpe0_length = 0;
-  uint16_t reset_port = 0;   // 0: no reset register
+  uint16_t reset_port = 0;  // 0: no reset register
   uint8_t reset_value = 0;
   uint8_t s5_type = 0;             // SLP_TYP that switches off
   std::optional<uint8_t> s1_type;  // SLP_TYP that suspends; no S1 without it
@@ -65,7 +66,8 @@ struct AcpiInterruptOverride {
 inline constexpr uint16_t kIntiLevelHigh = 0x000d;
 
 struct AcpiConfig {
-  std::vector<uint32_t> apic_ids;  // one a vCPU, the processor's UID is the index; above 254 as x2APIC entries
+  std::vector<uint32_t>
+      apic_ids;  // one a vCPU, the processor's UID is the index; above 254 as x2APIC entries
   uint32_t local_apic_address = 0;
   uint32_t ioapic_address = 0;
   uint8_t ioapic_id = 0;
@@ -86,20 +88,23 @@ struct AcpiTable {
   std::string_view name() const { return {signature.data(), signature.size()}; }
 };
 
-// Checks a file of the user: a whole table with a header, a plausible signature, the right length and checksum.
-// RSDP, XSDT, RSDT and FACS are refused: those are always ours. At most 1 MiB. Errors: kInvalidArgument.
+// Checks a file of the user: a whole table with a header, a plausible signature, the right length
+// and checksum. RSDP, XSDT, RSDT and FACS are refused: those are always ours. At most 1 MiB.
+// Errors: kInvalidArgument.
 Result<AcpiTable> ParseAcpiTable(Bytes file);
 
-// All tables but the RSDP, to be copied to guest-physical `base`. The guest gets there through BuildRsdp(xsdt).
+// All tables but the RSDP, to be copied to guest-physical `base`. The guest gets there through
+// BuildRsdp(xsdt).
 struct AcpiImage {
   uint64_t base = 0;
   uint64_t xsdt = 0;  // address
   Bytes bytes;
 };
 
-// Builds the tables for `base` (64-byte aligned), at most `limit` bytes. Tables of the user: FACP is the template of the FADT (addresses of FACS and DSDT are ours), DSDT replaces ours, of an APIC only the
-// interrupt source overrides are taken, every other one is listed in the XSDT as it is. Errors: kInvalidArgument when
-// the tables do not fit.
+// Builds the tables for `base` (64-byte aligned), at most `limit` bytes. Tables of the user: FACP
+// is the template of the FADT (addresses of FACS and DSDT are ours), DSDT replaces ours, of an APIC
+// only the interrupt source overrides are taken, every other one is listed in the XSDT as it is.
+// Errors: kInvalidArgument when the tables do not fit.
 Result<AcpiImage> BuildAcpi(const AcpiConfig& config, std::span<const AcpiTable> user_tables,
                             uint64_t base, uint64_t limit);
 
@@ -114,7 +119,8 @@ Bytes BuildRsdp(uint64_t xsdt);
 // The overrides (type 2) in a user's MADT; entries that do not fit end the list.
 std::vector<AcpiInterruptOverride> OverridesOf(const AcpiTable& madt);
 
-// Size of the common header; puts one with the signature in front of `body` and fills in length and checksum.
+// Size of the common header; puts one with the signature in front of `body` and fills in length and
+// checksum.
 inline constexpr size_t kAcpiHeaderSize = 36;
 Bytes WrapTable(std::string_view signature, uint8_t revision, std::span<const uint8_t> body);
 // Recomputes the checksum of a whole table.

@@ -27,8 +27,8 @@ Term Processors(const AcpiConfig& config) {
   for (uint32_t uid = 0; uid < config.apic_ids.size(); ++uid) {
     const char name[] = {'C', kDigits[(uid >> 8) & 0xf], kDigits[(uid >> 4) & 0xf],
                          kDigits[uid & 0xf]};
-    devices.push_back(Device({name, sizeof(name)}, {Name("_HID", aml::String("ACPI0007")),
-                                                    Name("_UID", Integer(uid))}));
+    devices.push_back(Device({name, sizeof(name)},
+                             {Name("_HID", aml::String("ACPI0007")), Name("_UID", Integer(uid))}));
   }
   return Sequence(devices);
 }
@@ -49,22 +49,23 @@ Term HostBridgeResources(const AcpiPciHost& pci) {
   windows.push_back(aml::BusNumbers(0, pci.bus_count));
   windows.push_back(aml::IoPorts(kConfigPorts, kConfigPortCount));
   windows.push_back(aml::IoWindow(0, kConfigPorts));
-  windows.push_back(aml::IoWindow(kConfigPorts + kConfigPortCount,
-                                  0x10000U - kConfigPorts - kConfigPortCount));
+  windows.push_back(
+      aml::IoWindow(kConfigPorts + kConfigPortCount, 0x10000U - kConfigPorts - kConfigPortCount));
   if (pci.low_window.size != 0) {
     CHECK(pci.low_window.base + pci.low_window.size <= (uint64_t{1} << 32));
     windows.push_back(aml::MemoryWindow32(static_cast<uint32_t>(pci.low_window.base),
                                           static_cast<uint32_t>(pci.low_window.size)));
   }
   if (pci.high_window.size != 0) {
-    windows.push_back(aml::MemoryWindow64(pci.high_window.base, pci.high_window.size,
-                                          aml::Prefetchable::kYes));
+    windows.push_back(
+        aml::MemoryWindow64(pci.high_window.base, pci.high_window.size, aml::Prefetchable::kYes));
   }
   return Name("_CRS", ResourceTemplate(windows));
 }
 
-// _OSC (ACPI 6.5, 6.2.11; PCI Firmware 3.3, 4.5): the guest says what it can, and is granted what it may control. Nothing
-// is firmware's here, so everything it asks for is granted but hot-plug when that is off.
+// _OSC (ACPI 6.5, 6.2.11; PCI Firmware 3.3, 4.5): the guest says what it can, and is granted what
+// it may control. Nothing is firmware's here, so everything it asks for is granted but hot-plug
+// when that is off.
 Term OperatingSystemCapabilities(bool native_hotplug) {
   constexpr uint64_t kAllControls = 0x1f;
   constexpr uint64_t kHotplugControls = 0x03;  // native hot-plug and SHPC
@@ -92,25 +93,25 @@ Term OperatingSystemCapabilities(bool native_hotplug) {
 
 Term HostBridge(const AcpiPciHost& pci) {
   return Device("PCI0", {Name("_HID", EisaId("PNP0A08")), Name("_CID", EisaId("PNP0A03")),
-                         Name("_UID", Integer(0)), Name("_SEG", Integer(0)), Name("_BBN", Integer(0)),
-                         HostBridgeResources(pci), Routing(pci),
+                         Name("_UID", Integer(0)), Name("_SEG", Integer(0)),
+                         Name("_BBN", Integer(0)), HostBridgeResources(pci), Routing(pci),
                          OperatingSystemCapabilities(pci.native_hotplug)});
 }
 
-// ECAM has to be claimed by a motherboard device, or the guest does not trust MCFG (PCI Firmware 3.3, 4.1.2).
+// ECAM has to be claimed by a motherboard device, or the guest does not trust MCFG (PCI
+// Firmware 3.3, 4.1.2).
 Term Motherboard(const AcpiPciHost& pci) {
   constexpr uint64_t kBusBytes = 1 << 20;
   CHECK(pci.ecam_base + pci.bus_count * kBusBytes <= (uint64_t{1} << 32));
-  return Device(
-      "MBRD", {Name("_HID", EisaId("PNP0C02")), Name("_UID", Integer(0)),
-               Name("_CRS", ResourceTemplate({aml::FixedMemory32(
-                                static_cast<uint32_t>(pci.ecam_base),
-                                static_cast<uint32_t>(pci.bus_count * kBusBytes))}))});
+  return Device("MBRD", {Name("_HID", EisaId("PNP0C02")), Name("_UID", Integer(0)),
+                         Name("_CRS", ResourceTemplate({aml::FixedMemory32(
+                                          static_cast<uint32_t>(pci.ecam_base),
+                                          static_cast<uint32_t>(pci.bus_count * kBusBytes))}))});
 }
 
 Term Serials(const AcpiConfig& config) {
-  // The first and third port have one interrupt, as have the second and fourth; without sharing a guest could not open
-  // both of a pair.
+  // The first and third port have one interrupt, as have the second and fourth; without sharing a
+  // guest could not open both of a pair.
   constexpr uint8_t kUartPorts = 8;
   std::vector<Term> devices;
   for (size_t i = 0; i < config.serials.size(); ++i) {
@@ -127,14 +128,16 @@ Term Serials(const AcpiConfig& config) {
 }
 
 Term Rtc() {
-  return Device("RTC0", {Name("_HID", EisaId("PNP0B00")),
-                         Name("_CRS", ResourceTemplate({aml::IoPorts(0x70, 2), aml::LegacyIrq(8)}))});
+  return Device("RTC0",
+                {Name("_HID", EisaId("PNP0B00")),
+                 Name("_CRS", ResourceTemplate({aml::IoPorts(0x70, 2), aml::LegacyIrq(8)}))});
 }
 
 Term Keyboard() {
-  return Device("KBD0", {Name("_HID", EisaId("PNP0303")),
-                         Name("_CRS", ResourceTemplate({aml::IoPorts(0x60, 1), aml::IoPorts(0x64, 1),
-                                                        aml::LegacyIrq(1)}))});
+  return Device("KBD0",
+                {Name("_HID", EisaId("PNP0303")),
+                 Name("_CRS", ResourceTemplate({aml::IoPorts(0x60, 1), aml::IoPorts(0x64, 1),
+                                                aml::LegacyIrq(1)}))});
 }
 
 Term Pvpanic(uint16_t port) {

@@ -1,4 +1,5 @@
-// Every table goes through Intel's compiler: it must disassemble, and the DSDT must compile again without a warning.
+// Every table goes through Intel's compiler: it must disassemble, and the DSDT must compile again
+// without a warning.
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -88,8 +89,8 @@ TEST_F(Iasl, ExtraTermsOfDevicesCompile) {
   config.extra_aml = aml::Device(
       "GFBY",
       {aml::Name("_HID", aml::String("GFSH0001")),
-       aml::Name("_CRS", aml::ResourceTemplate({aml::FixedMemory32(0xd000'0000, 0x1000),
-                                                aml::LevelInterrupt(5)})),
+       aml::Name("_CRS", aml::ResourceTemplate(
+                             {aml::FixedMemory32(0xd000'0000, 0x1000), aml::LevelInterrupt(5)})),
        aml::OperationRegion("REGS", aml::RegionSpace::kSystemMemory, aml::Integer(0xd000'0000),
                             aml::Integer(0x1000)),
        aml::Field("REGS", aml::FieldAccess::kDword, units), aml::Mutex("MUTX"),

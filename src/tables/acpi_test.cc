@@ -73,7 +73,7 @@ TEST(Acpi, FadtDescribesThePowerRegisters) {
   ASSERT_EQ(fadt.size(), 276U);
   EXPECT_EQ(fadt[8], 6);
   EXPECT_EQ(fadt[131], 5);
-  EXPECT_EQ(LoadU16(fadt, 46), 5);  // SCI
+  EXPECT_EQ(LoadU16(fadt, 46), 5);   // SCI
   EXPECT_EQ(LoadU32(fadt, 48), 0U);  // SMI_CMD
   EXPECT_EQ(LoadU32(fadt, 56), 0xc000U);
   EXPECT_EQ(LoadU32(fadt, 64), 0xc004U);
@@ -85,7 +85,8 @@ TEST(Acpi, FadtDescribesThePowerRegisters) {
   EXPECT_EQ(fadt[92], 4);
   EXPECT_EQ(fadt[108], 0x32);
   EXPECT_EQ(LoadU16(fadt, 109), 0x0007);  // legacy devices, 8042, no VGA
-  // WBINVD, C1, no sleep button, no RTC wake, 32-bit timer, reset register; bit 4 clear: fixed power button.
+  // WBINVD, C1, no sleep button, no RTC wake, 32-bit timer, reset register; bit 4 clear: fixed
+  // power button.
   EXPECT_EQ(LoadU32(fadt, 112), 0x565U);
   const Bytes reset = {1, 8, 0, 1, 0xf9, 0x0c, 0, 0, 0, 0, 0, 0, 6};
   EXPECT_TRUE(std::equal(reset.begin(), reset.end(), fadt.begin() + 116));
@@ -114,13 +115,13 @@ TEST(Acpi, MadtListsProcessorsAndInterrupts) {
   EXPECT_EQ(LoadU32(madt, 36), 0xfee0'0000U);
   EXPECT_EQ(LoadU32(madt, 40), 1U);
   const Bytes entries(madt.begin() + 44, madt.end());
-  const Bytes expected = {
-      0, 8, 0, 0, 1, 0, 0, 0,                                   // processor 0
-      9, 16, 0, 0, 0x2c, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0,       // processor 1 as x2APIC
-      1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0,                // IOAPIC
-      2, 10, 0, 5, 5, 0, 0, 0, 0x0d, 0,                         // SCI
-      4, 6, 0xff, 0, 0, 1,                                      // NMI
-      10, 12, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0};
+  const Bytes expected = {0,  8,  0,    0, 1,    0,    0,    0,  // processor 0
+                          9,  16, 0,    0, 0x2c, 1,    0,    0,    1,    0, 0, 0,
+                          1,  0,  0,    0,  // processor 1 as x2APIC
+                          1,  12, 0,    0, 0,    0,    0xc0, 0xfe, 0,    0, 0, 0,  // IOAPIC
+                          2,  10, 0,    5, 5,    0,    0,    0,    0x0d, 0,        // SCI
+                          4,  6,  0xff, 0, 0,    1,                                // NMI
+                          10, 12, 0,    0, 0xff, 0xff, 0xff, 0xff, 1,    0, 0, 0};
   EXPECT_EQ(entries, expected);
 }
 
@@ -156,8 +157,8 @@ TEST(Acpi, ShortUserFadtGrowsToHoldThePointers) {
 
 TEST(Acpi, UserMadtGivesOnlyItsOverrides) {
   const std::vector<AcpiTable> user = {
-      UserTable("APIC", {0, 0, 0, 0, 0, 0, 0, 0,               //
-                         0, 8, 9, 9, 1, 0, 0, 0,               // a processor: ignored
+      UserTable("APIC", {0, 0,  0, 0, 0,  0, 0, 0,              //
+                         0, 8,  9, 9, 1,  0, 0, 0,              // a processor: ignored
                          2, 10, 0, 7, 20, 0, 0, 0, 0x0f, 0})};  // IRQ 7 at GSI 20
   const Bytes madt = Walk(*BuildAcpi(FullMachine(), user, kBase, kLimit)).at("APIC");
   const Bytes entry = {2, 10, 0, 7, 20, 0, 0, 0, 0x0f, 0};

@@ -34,12 +34,12 @@ Result<AcpiTable> ParseAcpiTable(Bytes file) {
   }
   const uint32_t length = LoadU32(file, 4);
   if (length != file.size()) {
-    return Fail(ErrorKind::kInvalidArgument, "table {}: its header says {} bytes, the file has {}", name,
-                length, file.size());
+    return Fail(ErrorKind::kInvalidArgument, "table {}: its header says {} bytes, the file has {}",
+                name, length, file.size());
   }
   if (const uint8_t sum = ByteSum(file); sum != 0) {
-    return Fail(ErrorKind::kInvalidArgument, "table {}: the checksum is wrong (sum is {:#x}, not 0)",
-                name, sum);
+    return Fail(ErrorKind::kInvalidArgument,
+                "table {}: the checksum is wrong (sum is {:#x}, not 0)", name, sum);
   }
   table.bytes = std::move(file);
   return table;
@@ -53,7 +53,8 @@ std::vector<AcpiInterruptOverride> OverridesOf(const AcpiTable& madt) {
   std::span<const uint8_t> rest(madt.bytes);
   if (rest.size() < kEntries) return out;
   rest = rest.subspan(kEntries);
-  // TRUST: lengths come from the user's file; one below 2 would never end, one beyond the table is cut short.
+  // TRUST: lengths come from the user's file; one below 2 would never end, one beyond the table is
+  // cut short.
   while (rest.size() >= 2 && rest[1] >= 2 && rest[1] <= rest.size()) {
     if (rest[0] == kOverrideType && rest[1] >= kOverrideLength) {
       out.push_back({.isa_irq = rest[3], .gsi = LoadU32(rest, 4), .flags = LoadU16(rest, 8)});

@@ -1,7 +1,8 @@
 #include "tables/acpi.h"
 #include "tables/test_machine.h"
 
-// A user's table, as it is and with length and checksum made right so that what is behind the header is reached too.
+// A user's table, as it is and with length and checksum made right so that what is behind the
+// header is reached too.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace crosvm::tables;
   Bytes file(data, data + size);

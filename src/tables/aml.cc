@@ -10,7 +10,8 @@ namespace {
 
 constexpr uint8_t kExtended = 0x5b;
 
-// The length that stands in front of a package of `content` bytes and counts itself (ACPI 6.5, 20.2.4).
+// The length that stands in front of a package of `content` bytes and counts itself
+// (ACPI 6.5, 20.2.4).
 Term PackageLength(size_t content) {
   if (content + 1 < 0x40) return {static_cast<uint8_t>(content + 1)};
   for (unsigned follow = 1; follow <= 3; ++follow) {
@@ -48,8 +49,10 @@ bool IsLeadChar(char c) {
 }
 
 void AppendSegment(ByteWriter& out, std::string_view segment) {
-  CHECK(!segment.empty() && segment.size() <= 4 && IsLeadChar(segment[0]), "AML name '{}'", segment);
-  for (const char c : segment) CHECK(IsLeadChar(c) || (c >= '0' && c <= '9'), "AML name '{}'", segment);
+  CHECK(!segment.empty() && segment.size() <= 4 && IsLeadChar(segment[0]), "AML name '{}'",
+        segment);
+  for (const char c : segment)
+    CHECK(IsLeadChar(c) || (c >= '0' && c <= '9'), "AML name '{}'", segment);
   out.FixedText(segment, 4, '_');
 }
 
@@ -125,8 +128,7 @@ Term Buffer(std::span<const uint8_t> data) {
 
 Term Package(std::span<const Term> elements) {
   CHECK(elements.size() <= 255);
-  return Packaged({0x12},
-                  Sequence({{static_cast<uint8_t>(elements.size())}, Sequence(elements)}));
+  return Packaged({0x12}, Sequence({{static_cast<uint8_t>(elements.size())}, Sequence(elements)}));
 }
 
 Term Package(std::initializer_list<Term> elements) {
@@ -139,7 +141,8 @@ Term LargePackage(std::span<const Term> elements) {
 
 Term EisaId(std::string_view id) {
   CHECK(id.size() == 7, "EISA id '{}'", id);
-  // Three letters of five bits and four hexadecimal digits, most significant byte first (ACPI 6.5, 19.6.36).
+  // Three letters of five bits and four hexadecimal digits, most significant byte first
+  // (ACPI 6.5, 19.6.36).
   uint32_t value = 0;
   for (size_t i = 0; i < 3; ++i) {
     CHECK(id[i] >= 'A' && id[i] <= 'Z', "EISA id '{}'", id);
@@ -202,7 +205,8 @@ Term Field(std::string_view region, FieldAccess access, std::span<const FieldUni
       out.U8(static_cast<uint8_t>(unit.bits));
     } else {
       CHECK(unit.bits < (1U << 12));
-      out.U8(static_cast<uint8_t>(0x40 | (unit.bits & 0xf))).U8(static_cast<uint8_t>(unit.bits >> 4));
+      out.U8(static_cast<uint8_t>(0x40 | (unit.bits & 0xf)))
+          .U8(static_cast<uint8_t>(unit.bits >> 4));
     }
     content.insert(content.end(), out.bytes().begin(), out.bytes().end());
   }
@@ -252,8 +256,9 @@ Term Call(std::string_view method, std::initializer_list<Term> arguments) {
 }
 
 Term Acquire(std::string_view mutex, uint16_t timeout_ms) {
-  return Op({kExtended, 0x23}, {Path(mutex),
-                                {static_cast<uint8_t>(timeout_ms), static_cast<uint8_t>(timeout_ms >> 8)}});
+  return Op(
+      {kExtended, 0x23},
+      {Path(mutex), {static_cast<uint8_t>(timeout_ms), static_cast<uint8_t>(timeout_ms >> 8)}});
 }
 
 Term Release(std::string_view mutex) {

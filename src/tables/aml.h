@@ -1,10 +1,11 @@
-// Builds AML, the byte code of ACPI's DSDT (ACPI 6.5, chapter 20). Each function returns the encoding of one term; terms
-// nest by being arguments:
+// Builds AML, the byte code of ACPI's DSDT (ACPI 6.5, chapter 20). Each function returns the
+// encoding of one term; terms nest by being arguments:
 //
 //   aml::Device("COM1", {aml::Name("_HID", aml::EisaId("PNP0501")),
 //                        aml::Name("_UID", aml::Integer(1))})
 //
-// Names and sizes come from code of ours, so a malformed one is a CHECK, not an error. Pure; any thread.
+// Names and sizes come from code of ours, so a malformed one is a CHECK, not an error. Pure; any
+// thread.
 #pragma once
 
 #include <array>
@@ -25,8 +26,9 @@ using Term = Bytes;
 Term Sequence(std::span<const Term> terms);
 Term Sequence(std::initializer_list<Term> terms);
 
-// `path` is a name string: optional `\` or `^`s, then segments of 1 to 4 characters joined by `.`; short segments are
-// filled up with `_`. Used alone it is a reference to (or, for a method, a call without arguments of) that object.
+// `path` is a name string: optional `\` or `^`s, then segments of 1 to 4 characters joined by `.`;
+// short segments are filled up with `_`. Used alone it is a reference to (or, for a method, a call
+// without arguments of) that object.
 Term Path(std::string_view path);
 // The shortest encoding of the number.
 Term Integer(uint64_t value);

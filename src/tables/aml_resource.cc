@@ -7,7 +7,8 @@ namespace {
 
 enum class WindowType : uint8_t { kMemory = 0, kIo = 1, kBus = 2 };
 
-// Both ends of the window are fixed, and the bridge decodes positively and forwards what lies in it.
+// Both ends of the window are fixed, and the bridge decodes positively and forwards what lies in
+// it.
 constexpr uint8_t kFixedWindow = 0x0c;
 
 // Writable, uncached or write-combining prefetchable (ACPI 6.5, table 6.51).

@@ -19,7 +19,8 @@ TEST(Aml, IntegersTakeTheShortestForm) {
 TEST(Aml, PathsPadSegmentsAndCountThem) {
   EXPECT_EQ(Path("_SB"), (Term{'_', 'S', 'B', '_'}));
   EXPECT_EQ(Path("\\_SB_.PCI0"), (Term{'\\', 0x2e, '_', 'S', 'B', '_', 'P', 'C', 'I', '0'}));
-  EXPECT_EQ(Path("^A.B.C"), (Term{'^', 0x2f, 3, 'A', '_', '_', '_', 'B', '_', '_', '_', 'C', '_', '_', '_'}));
+  EXPECT_EQ(Path("^A.B.C"),
+            (Term{'^', 0x2f, 3, 'A', '_', '_', '_', 'B', '_', '_', '_', 'C', '_', '_', '_'}));
   EXPECT_EQ(Path("\\"), (Term{'\\', 0}));
 }
 
@@ -37,8 +38,8 @@ TEST(Aml, EisaIdIsCompressed) {
 
 TEST(Aml, UuidMixesByteOrders) {
   EXPECT_EQ(Uuid("00112233-4455-6677-8899-aabbccddeeff"),
-            (Term{0x11, 0x13, 0x0a, 0x10, 0x33, 0x22, 0x11, 0x00, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99,
-                  0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}));
+            (Term{0x11, 0x13, 0x0a, 0x10, 0x33, 0x22, 0x11, 0x00, 0x55, 0x44,
+                  0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}));
 }
 
 TEST(Aml, PackageLengthGrowsAtItsBounds) {
@@ -79,20 +80,21 @@ TEST(Aml, StatementsAndExpressions) {
 TEST(Aml, FieldsNameTheirBits) {
   const FieldUnit units[] = {{"ABC", 8}, {"", 100}, {"D", 1}};
   EXPECT_EQ(Field("REGN", FieldAccess::kByte, units),
-            (Term{0x5b, 0x81, 19, 'R', 'E', 'G', 'N', 1, 'A', 'B', 'C', '_', 8, 0, 0x44, 0x06, 'D', '_', '_',
-                  '_', 1}));
+            (Term{0x5b, 0x81, 19, 'R',  'E',  'G', 'N', 1,   'A', 'B', 'C',
+                  '_',  8,    0,  0x44, 0x06, 'D', '_', '_', '_', 1}));
 }
 
 TEST(AmlResource, TemplateEndsInAnEndTag) {
   EXPECT_EQ(ResourceTemplate({IoPorts(0x3f8, 8), LegacyIrq(4)}),
-            (Term{0x11, 16, 0x0a, 13, 0x47, 1, 0xf8, 0x03, 0xf8, 0x03, 1, 8, 0x22, 0x10, 0x00, 0x79, 0x00}));
+            (Term{0x11, 16, 0x0a, 13, 0x47, 1, 0xf8, 0x03, 0xf8, 0x03, 1, 8, 0x22, 0x10, 0x00, 0x79,
+                  0x00}));
 }
 
 TEST(AmlResource, WindowsSayFirstLastAndLength) {
   EXPECT_EQ(BusNumbers(0, 64), (Term{0x88, 13, 0, 2, 0x0c, 0, 0, 0, 0, 0, 63, 0, 0, 0, 64, 0}));
   EXPECT_EQ(MemoryWindow32(0xd000'0000, 0x2800'0000),
-            (Term{0x87, 23, 0, 0, 0x0c, 1, 0, 0, 0, 0, 0,    0,    0,    0xd0, 0xff, 0xff, 0xff,
-                  0xf7, 0,  0, 0, 0,    0, 0, 0, 0x28}));
+            (Term{0x87, 23,   0,    0,    0x0c, 1, 0, 0, 0, 0, 0, 0, 0,
+                  0xd0, 0xff, 0xff, 0xff, 0xf7, 0, 0, 0, 0, 0, 0, 0, 0x28}));
   const Term window = MemoryWindow64(uint64_t{1} << 32, uint64_t{1} << 32, Prefetchable::kYes);
   ASSERT_EQ(window.size(), 46U);
   EXPECT_EQ(window[5], 0x07);

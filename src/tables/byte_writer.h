@@ -1,4 +1,5 @@
-// Appends little-endian fields to a byte vector: what every firmware table here is made with. Pure; any thread.
+// Appends little-endian fields to a byte vector: what every firmware table here is made with. Pure;
+// any thread.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// The Intel MultiProcessor table (specification 1.4), for guests that boot without ACPI (`acpi=off`). Pure; any thread.
+// The Intel MultiProcessor table (specification 1.4), for guests that boot without ACPI
+// (`acpi=off`). Pure; any thread.
 #pragma once
 
 #include <cstdint>

@@ -51,7 +51,8 @@ TEST(MpTable, ListsProcessorsBusesAndInterrupts) {
   ASSERT_EQ(entries.at(1).size(), 3U);
   EXPECT_EQ(entries.at(1)[2], (Bytes{1, 2, 'I', 'S', 'A', ' ', ' ', ' '}));
   EXPECT_EQ(entries.at(2), (std::vector<Bytes>{{2, 3, 0x20, 1, 0, 0, 0xc0, 0xfe}}));
-  EXPECT_EQ(entries.at(4), (std::vector<Bytes>{{4, 3, 0, 0, 2, 0, 0, 0}, {4, 1, 0, 0, 2, 0, 0xff, 1}}));
+  EXPECT_EQ(entries.at(4),
+            (std::vector<Bytes>{{4, 3, 0, 0, 2, 0, 0, 0}, {4, 1, 0, 0, 2, 0, 0xff, 1}}));
 }
 
 TEST(MpTable, GivesEachPinOneKindOfSource) {

@@ -197,8 +197,9 @@ Status CheckText(std::string_view text) {
 }
 
 Status CheckConfig(const SmbiosConfig& config) {
-  for (const std::string* text : {&config.bios_vendor, &config.bios_version, &config.manufacturer,
-                                  &config.product, &config.version, &config.serial, &config.cpu_brand}) {
+  for (const std::string* text :
+       {&config.bios_vendor, &config.bios_version, &config.manufacturer, &config.product,
+        &config.version, &config.serial, &config.cpu_brand}) {
     TRY(CheckText(*text));
   }
   if (config.oem_strings.size() > 255) {
@@ -227,8 +228,9 @@ Result<Bytes> BuildSmbios(const SmbiosConfig& config, uint64_t base, uint64_t li
   AddMemoryRanges(table, config);
   AddBootAndEnd(table);
   if (table.size() + kSmbiosStructuresOffset > limit) {
-    return Fail(ErrorKind::kInvalidArgument, "the SMBIOS strings are too long: {} bytes, room is for {}",
-                table.size(), limit - std::min(limit, kSmbiosStructuresOffset));
+    return Fail(ErrorKind::kInvalidArgument,
+                "the SMBIOS strings are too long: {} bytes, room is for {}", table.size(),
+                limit - std::min(limit, kSmbiosStructuresOffset));
   }
   ByteWriter image;
   image.Append(EntryPoint(static_cast<uint32_t>(table.size()), base + kSmbiosStructuresOffset));

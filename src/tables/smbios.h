@@ -26,7 +26,8 @@ struct SmbiosConfig {
   std::string product = "crosvm";
   std::string version;
   std::string serial;
-  std::array<uint8_t, 16> uuid{};  // as on the wire: the first three fields little-endian; all zero: not set
+  std::array<uint8_t, 16>
+      uuid{};  // as on the wire: the first three fields little-endian; all zero: not set
   uint32_t cpu_cores = 1;
   uint32_t cpu_threads = 1;            // in all, not for each core
   std::string cpu_brand;               // of CPUID
@@ -39,9 +40,10 @@ struct SmbiosConfig {
 // Errors (kInvalidArgument): larger than `limit`; a string with NUL; more than 255 OEM strings.
 Result<Bytes> BuildSmbios(const SmbiosConfig& config, uint64_t base, uint64_t limit);
 
-// A machine's own tables (`--dmi DIR`: the files smbios_entry_point and DMI of /sys/firmware/dmi/tables), moved to
-// `base`: the entry point with address and checksums made anew, then the structures. Understands the 64-bit (_SM3_) and
-// the 32-bit (_SM_) entry point. Errors: kInvalidArgument, saying which file is wrong.
+// A machine's own tables (`--dmi DIR`: the files smbios_entry_point and DMI of
+// /sys/firmware/dmi/tables), moved to `base`: the entry point with address and checksums made anew,
+// then the structures. Understands the 64-bit (_SM3_) and the 32-bit (_SM_) entry point. Errors:
+// kInvalidArgument, saying which file is wrong.
 Result<Bytes> RelocateSmbios(std::span<const uint8_t> entry_point,
                              std::span<const uint8_t> structures, uint64_t base, uint64_t limit);
 

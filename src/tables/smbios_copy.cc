@@ -17,8 +17,8 @@ bool StartsWith(std::span<const uint8_t> bytes, std::string_view text) {
                     [](char a, uint8_t b) { return static_cast<uint8_t>(a) == b; });
 }
 
-// The number of bytes up to and with the end-of-table structure (or all of them, when the table ends with its last
-// structure). TRUST: every length is checked against what is left.
+// The number of bytes up to and with the end-of-table structure (or all of them, when the table
+// ends with its last structure). TRUST: every length is checked against what is left.
 Result<size_t> MeasureStructures(std::span<const uint8_t> all) {
   size_t at = 0;
   while (all.size() - at >= 4) {

@@ -83,7 +83,8 @@ int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   ::testing::UnitTest::GetInstance()->listeners().Append(new ErrorListener);
   const int status = RUN_ALL_TESTS();
-  // A filter that matches nothing must not pass for success. The counts are known only after the run.
+  // A filter that matches nothing must not pass for success. The counts are known only after the
+  // run.
   if (::testing::UnitTest::GetInstance()->test_to_run_count() == 0) {
     fprintf(stderr, "no test selected\n");
     return 1;

@@ -17,7 +17,8 @@ constexpr uint64_t kOfferedProtocol = kProtocolMq | kProtocolReplyAck | kProtoco
                                       kProtocolResetDevice | kProtocolStatus;
 // So that a front-end that sends without pause leaves time for the device's own work.
 constexpr int kMessagesPerWake = 16;
-// A front-end may choose its queue size without asking us; what a device must be able to bear at least.
+// A front-end may choose its queue size without asking us; what a device must be able to bear at
+// least.
 constexpr uint16_t kAlwaysAcceptedSize = 1024;
 
 Status NoFds(const Message& message) {
@@ -52,7 +53,8 @@ BackendServer::BackendServer(event::EventLoop& loop, virtio::Device& device, sys
       options_(options),
       on_closed_(std::move(on_closed)),
       self_(std::make_shared<BackendServer*>(this)),
-      vrings_(device.info().queue_sizes.size()) {}
+      vrings_(device.info().queue_sizes.size()) {
+}
 
 BackendServer::~BackendServer() {
   if (on_closed_) device_.set_config_changed(nullptr);
@@ -99,49 +101,73 @@ Status BackendServer::Acknowledge(uint32_t request, uint32_t flags, bool success
 
 Status BackendServer::RequireProtocol(const Message& message, uint64_t feature) const {
   if ((protocol_features_ & feature) != 0) return {};
-  return Fail(ErrorKind::kProtocol, "{} without its protocol feature", RequestName(message.request));
+  return Fail(ErrorKind::kProtocol, "{} without its protocol feature",
+              RequestName(message.request));
 }
 
 bool BackendServer::packed() const {
   return (features_.value_or(0) & virtio::FeatureBit(VIRTIO_F_RING_PACKED)) != 0;
 }
 
-// Each handler answers requests that have an answer of their own. The others end in Acknowledge(), here or, when they
-// take time, in their continuation.
+// Each handler answers requests that have an answer of their own. The others end in Acknowledge(),
+// here or, when they take time, in their continuation.
 Status BackendServer::Handle(Message& message) {
-  if (message.is_reply()) return Fail(ErrorKind::kProtocol, "a reply, where a request was expected");
+  if (message.is_reply())
+    return Fail(ErrorKind::kProtocol, "a reply, where a request was expected");
   const auto acknowledged = [&](Status status) -> Status {
     TRY(std::move(status));
     return Acknowledge(message.request, message.flags, true);
   };
   switch (static_cast<Request>(message.request)) {
-    case Request::kSetMemTable: return SetMemTable(message);
-    case Request::kSetInflightFd: return acknowledged(SetInflightFd(message));
-    case Request::kSetVringKick: return acknowledged(SetVringKick(message));
-    case Request::kSetVringCall: return acknowledged(SetVringCall(message));
-    case Request::kSetVringErr: return acknowledged(SetVringErr(message));
-    case Request::kSetBackendReqFd: return acknowledged(SetBackendReqFd(message));
-    default: break;
+    case Request::kSetMemTable:
+      return SetMemTable(message);
+    case Request::kSetInflightFd:
+      return acknowledged(SetInflightFd(message));
+    case Request::kSetVringKick:
+      return acknowledged(SetVringKick(message));
+    case Request::kSetVringCall:
+      return acknowledged(SetVringCall(message));
+    case Request::kSetVringErr:
+      return acknowledged(SetVringErr(message));
+    case Request::kSetBackendReqFd:
+      return acknowledged(SetBackendReqFd(message));
+    default:
+      break;
   }
   TRY(NoFds(message));
   switch (static_cast<Request>(message.request)) {
-    case Request::kGetFeatures: return ReplyU64(message, device_.info().features | kFeatureProtocol);
-    case Request::kSetFeatures: return acknowledged(SetFeatures(message));
-    case Request::kGetProtocolFeatures: return ReplyU64(message, kOfferedProtocol);
-    case Request::kSetProtocolFeatures: return acknowledged(SetProtocolFeatures(message));
-    case Request::kGetQueueNum: return ReplyU64(message, vrings_.size());
+    case Request::kGetFeatures:
+      return ReplyU64(message, device_.info().features | kFeatureProtocol);
+    case Request::kSetFeatures:
+      return acknowledged(SetFeatures(message));
+    case Request::kGetProtocolFeatures:
+      return ReplyU64(message, kOfferedProtocol);
+    case Request::kSetProtocolFeatures:
+      return acknowledged(SetProtocolFeatures(message));
+    case Request::kGetQueueNum:
+      return ReplyU64(message, vrings_.size());
     // Ownership means nothing on a socket of its own, and RESET_OWNER is deprecated.
     case Request::kSetOwner:
-    case Request::kResetOwner: return acknowledged({});
-    case Request::kSetVringNum: return acknowledged(SetVringNum(message));
-    case Request::kSetVringAddr: return acknowledged(SetVringAddr(message));
-    case Request::kSetVringBase: return acknowledged(SetVringBase(message));
-    case Request::kGetVringBase: return GetVringBase(message);
-    case Request::kSetVringEnable: return SetVringEnable(message);
-    case Request::kGetConfig: return GetConfig(message);
-    case Request::kSetConfig: return acknowledged(SetConfig(message));
-    case Request::kGetInflightFd: return GetInflightFd(message);
-    case Request::kSetStatus: return SetStatus(message);
+    case Request::kResetOwner:
+      return acknowledged({});
+    case Request::kSetVringNum:
+      return acknowledged(SetVringNum(message));
+    case Request::kSetVringAddr:
+      return acknowledged(SetVringAddr(message));
+    case Request::kSetVringBase:
+      return acknowledged(SetVringBase(message));
+    case Request::kGetVringBase:
+      return GetVringBase(message);
+    case Request::kSetVringEnable:
+      return SetVringEnable(message);
+    case Request::kGetConfig:
+      return GetConfig(message);
+    case Request::kSetConfig:
+      return acknowledged(SetConfig(message));
+    case Request::kGetInflightFd:
+      return GetInflightFd(message);
+    case Request::kSetStatus:
+      return SetStatus(message);
     case Request::kGetStatus:
       TRY(RequireProtocol(message, kProtocolStatus));
       return ReplyU64(message, status_);
@@ -149,7 +175,8 @@ Status BackendServer::Handle(Message& message) {
       TRY(RequireProtocol(message, kProtocolResetDevice));
       ResetDevice(message.request, message.flags);
       return {};
-    default: return Fail(ErrorKind::kProtocol, "this back-end does not know it");
+    default:
+      return Fail(ErrorKind::kProtocol, "this back-end does not know it");
   }
 }
 
@@ -291,7 +318,8 @@ Result<BackendServer::VringFile> BackendServer::TakeVringFile(Message& message) 
   }
   VringFile file{.index = static_cast<uint16_t>(index), .event = {}};
   if (none) return file;
-  // A blocking descriptor would let the front-end (or the guest behind it) stop this process in a read or a write.
+  // A blocking descriptor would let the front-end (or the guest behind it) stop this process in a
+  // read or a write.
   TRY(sys::SetNonBlocking(message.fds[0], true));
   file.event = sys::EventFd::Adopt(std::move(message.fds[0]));
   return file;
@@ -329,8 +357,8 @@ Status BackendServer::SetVringErr(Message& message) {
 Status BackendServer::SetVringEnable(const Message& message) {
   const VringState state = TRY(message.As<VringState>());
   if (state.index >= vrings_.size() || state.num > 1) {
-    return Fail(ErrorKind::kProtocol, "ring {} of {} to state {}", state.index.value(), vrings_.size(),
-                state.num.value());
+    return Fail(ErrorKind::kProtocol, "ring {} of {} to state {}", state.index.value(),
+                vrings_.size(), state.num.value());
   }
   const auto index = static_cast<uint16_t>(state.index);
   vrings_[index].enabled = state.num.value() == 1;
@@ -375,7 +403,8 @@ Status BackendServer::GetConfig(const Message& message) {
   std::memcpy(answer.data(), &header, sizeof(header));
   const uint32_t have = device_.info().config_size;
   if (offset < have && size > 0) {
-    device_.ReadConfig(offset, std::span(answer).subspan(sizeof(header), std::min(size, have - offset)));
+    device_.ReadConfig(offset,
+                       std::span(answer).subspan(sizeof(header), std::min(size, have - offset)));
   }
   return Reply(message, answer);
 }
@@ -384,22 +413,26 @@ Status BackendServer::SetConfig(const Message& message) {
   TRY(RequireProtocol(message, kProtocolConfig));
   const ConfigHeader header = TRY(message.Front<ConfigHeader>());
   const uint32_t size = header.size;
-  if (!RangeFits<uint32_t>(header.offset, size, std::min(device_.info().config_size, kMaxConfigSize)) ||
+  if (!RangeFits<uint32_t>(header.offset, size,
+                           std::min(device_.info().config_size, kMaxConfigSize)) ||
       message.payload.size() != sizeof(header) + size) {
     return Fail(ErrorKind::kProtocol, "{} bytes at {} with {} bytes of payload", size,
                 header.offset.value(), message.payload.size());
   }
-  if (size > 0) device_.WriteConfig(header.offset, std::span(message.payload).subspan(sizeof(header)));
+  if (size > 0)
+    device_.WriteConfig(header.offset, std::span(message.payload).subspan(sizeof(header)));
   return {};
 }
 
 Status BackendServer::GetInflightFd(const Message& message) {
   TRY(RequireProtocol(message, kProtocolInflightShmfd));
   const Inflight wanted = TRY(message.As<Inflight>());
-  if (!features_) return Fail(ErrorKind::kProtocol, "the ring format is not known before SET_FEATURES");
-  if (wanted.queues.value() == 0 || wanted.queues > vrings_.size() || wanted.queue_size.value() == 0 ||
-      wanted.queue_size > virtio::kMaxQueueSize) {
-    return Fail(ErrorKind::kProtocol, "{} queues of {}", wanted.queues.value(), wanted.queue_size.value());
+  if (!features_)
+    return Fail(ErrorKind::kProtocol, "the ring format is not known before SET_FEATURES");
+  if (wanted.queues.value() == 0 || wanted.queues > vrings_.size() ||
+      wanted.queue_size.value() == 0 || wanted.queue_size > virtio::kMaxQueueSize) {
+    return Fail(ErrorKind::kProtocol, "{} queues of {}", wanted.queues.value(),
+                wanted.queue_size.value());
   }
   const uint64_t size =
       virtio::InflightQueue::BytesPerQueue(wanted.queue_size, packed()) * wanted.queues;
@@ -413,14 +446,15 @@ Status BackendServer::GetInflightFd(const Message& message) {
 
 Status BackendServer::SetInflightFd(Message& message) {
   TRY(RequireProtocol(message, kProtocolInflightShmfd));
-  if (message.payload.size() < kInflightWithoutPadding || message.payload.size() > sizeof(Inflight) ||
-      message.fds.size() != 1) {
+  if (message.payload.size() < kInflightWithoutPadding ||
+      message.payload.size() > sizeof(Inflight) || message.fds.size() != 1) {
     return Fail(ErrorKind::kProtocol, "{} bytes with {} descriptors", message.payload.size(),
                 message.fds.size());
   }
   message.payload.resize(sizeof(Inflight));
   const Inflight given = TRY(message.As<Inflight>());
-  if (!features_) return Fail(ErrorKind::kProtocol, "the ring format is not known before SET_FEATURES");
+  if (!features_)
+    return Fail(ErrorKind::kProtocol, "the ring format is not known before SET_FEATURES");
   for (const Vring& vring : vrings_) {
     if (vring.state != RingState::kStopped) return Fail(ErrorKind::kProtocol, "a ring is running");
   }
@@ -440,8 +474,8 @@ Status BackendServer::SetInflightFd(Message& message) {
   if (options_.require_seals && !sys::IsShrinkSealed(fd, given.mmap_offset + needed)) {
     return Fail(ErrorKind::kProtocol, "the memory is not sealed against shrinking");
   }
-  sys::MappedRegion region = TRY(
-      sys::MappedRegion::Shared(fd, given.mmap_offset, needed, sys::MapAccess::kReadWrite));
+  sys::MappedRegion region =
+      TRY(sys::MappedRegion::Shared(fd, given.mmap_offset, needed, sys::MapAccess::kReadWrite));
   inflight_ = std::make_shared<sys::MappedRegion>(std::move(region));
   inflight_queues_ = given.queues;
   inflight_queue_size_ = given.queue_size;
@@ -468,7 +502,8 @@ void BackendServer::ForgetInflight(uint16_t index) {
 Status BackendServer::SetStatus(const Message& message) {
   TRY(RequireProtocol(message, kProtocolStatus));
   const U64 payload = TRY(message.As<U64>());
-  if (payload.value > 0xff) return Fail(ErrorKind::kProtocol, "status {:#x}", payload.value.value());
+  if (payload.value > 0xff)
+    return Fail(ErrorKind::kProtocol, "status {:#x}", payload.value.value());
   status_ = static_cast<uint8_t>(payload.value);
   if (status_ != 0) return Acknowledge(message.request, message.flags, true);
   ResetDevice(message.request, message.flags);
@@ -515,8 +550,8 @@ Status BackendServer::MaybeStart(uint16_t index) {
     sys::EventFd kick = TRY(vring.kick.Dup());
     sys::EventFd call;
     if (vring.call.valid()) call = TRY(vring.call.Dup());
-    virtio::Queue queue = TRY(virtio::Queue::Create(memory_, config, std::move(kick), std::move(call),
-                                                    std::move(inflight)));
+    virtio::Queue queue = TRY(virtio::Queue::Create(memory_, config, std::move(kick),
+                                                    std::move(call), std::move(inflight)));
     if (vring.error.valid()) {
       sys::EventFd error = TRY(vring.error.Dup());
       queue.SetErrorEvent(std::move(error));

@@ -1,7 +1,9 @@
-// The device process' end of vhost-user: drives one virtio::Device for one connected front-end (our VMM, QEMU, …). Runs
-// on the device's event loop, in a jailed child, a thread of the VMM or a stand-alone process.
+// The device process' end of vhost-user: drives one virtio::Device for one connected front-end (our
+// VMM, QEMU, …). Runs on the device's event loop, in a jailed child, a thread of the VMM or a
+// stand-alone process.
 //
-// The front-end is not trusted: wrong order, sizes, descriptors or addresses end the connection with an error.
+// The front-end is not trusted: wrong order, sizes, descriptors or addresses end the connection
+// with an error.
 #pragma once
 
 #include <functional>
@@ -27,13 +29,15 @@ struct BackendServerOptions {
 
 class BackendServer {
  public:
-  // Called once, posted on the loop, when the connection has ended, all queues are stopped and the device is reset; the
-  // server may be destroyed in it. An orderly close of the peer is kDisconnected.
+  // Called once, posted on the loop, when the connection has ended, all queues are stopped and the
+  // device is reset; the server may be destroyed in it. An orderly close of the peer is
+  // kDisconnected.
   using Closed = std::function<void(Error why)>;
 
-  // `loop` and `device` outlive the server. Destroying the server before it has closed is allowed only when no queue of
-  // the device runs any more (or the device is destroyed first).
-  static Result<std::unique_ptr<BackendServer>> Create(event::EventLoop& loop, virtio::Device& device,
+  // `loop` and `device` outlive the server. Destroying the server before it has closed is allowed
+  // only when no queue of the device runs any more (or the device is destroyed first).
+  static Result<std::unique_ptr<BackendServer>> Create(event::EventLoop& loop,
+                                                       virtio::Device& device,
                                                        sys::UnixSocket socket,
                                                        BackendServerOptions options,
                                                        Closed on_closed);
@@ -52,7 +56,7 @@ class BackendServer {
   struct Vring {
     uint16_t size = 0;
     std::optional<VringAddr> addresses;
-    uint32_t base = 0;  // as in SET_VRING_BASE; its meaning depends on the ring format
+    uint32_t base = 0;     // as in SET_VRING_BASE; its meaning depends on the ring format
     bool started = false;  // a kick descriptor was given, and the position not yet asked for
     bool enabled = false;
     RingState state = RingState::kStopped;
@@ -83,8 +87,8 @@ class BackendServer {
   Status Reply(const Message& to, std::span<const uint8_t> payload,
                std::span<const sys::BorrowedFd> fds = {});
   Status ReplyU64(const Message& to, uint64_t value);
-  // The answer to a message that has none of its own, if one was asked for. Failures are not fatal here: the caller
-  // decides.
+  // The answer to a message that has none of its own, if one was asked for. Failures are not fatal
+  // here: the caller decides.
   Status Acknowledge(uint32_t request, uint32_t flags, bool success);
 
   Status SetFeatures(const Message& message);
@@ -116,7 +120,8 @@ class BackendServer {
   bool packed() const;
 
   Status RequireProtocol(const Message& message, uint64_t feature) const;
-  // Starts the ring if all it needs is there. An error is the guest's (bad addresses), not the front-end's.
+  // Starts the ring if all it needs is there. An error is the guest's (bad addresses), not the
+  // front-end's.
   Status MaybeStart(uint16_t index);
   Result<std::unique_ptr<virtio::InflightQueue>> MakeInflight(uint16_t index);
   void Stop(uint16_t index, std::function<void()> then);

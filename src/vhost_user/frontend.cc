@@ -54,7 +54,8 @@ class Frontend::CallScope {
 };
 
 Frontend::Frontend(event::EventLoop& loop, FrontendOptions options)
-    : loop_(loop), options_(std::move(options)), self_(std::make_shared<Frontend*>(this)) {}
+    : loop_(loop), options_(std::move(options)), self_(std::make_shared<Frontend*>(this)) {
+}
 
 Frontend::~Frontend() {
   // Before the descriptors that they watch.
@@ -91,8 +92,8 @@ Status Frontend::Attach(sys::UnixSocket socket) {
     broken_ = true;
     return shaken;
   }
-  socket_watch_ = TRY(
-      loop_.AddWatch(socket_.fd(), event::Interest::kRead, [this](event::Ready) { OnSocketReady(); }));
+  socket_watch_ = TRY(loop_.AddWatch(socket_.fd(), event::Interest::kRead,
+                                     [this](event::Ready) { OnSocketReady(); }));
   return {};
 }
 
@@ -136,7 +137,9 @@ Status Frontend::OpenBackendChannel() {
   return {};
 }
 
-bool Frontend::packed() const { return (features_ & FeatureBit(VIRTIO_F_RING_PACKED)) != 0; }
+bool Frontend::packed() const {
+  return (features_ & FeatureBit(VIRTIO_F_RING_PACKED)) != 0;
+}
 
 Status Frontend::CheckAlive() const {
   if (!broken_) return {};
@@ -216,8 +219,8 @@ Result<Message> Frontend::ReceiveReply(Request request, std::chrono::millisecond
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   while (true) {
     // A peer that sends byte by byte gains no time.
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) {
       return broken(MakeError(ErrorKind::kTimedOut, "no answer within {} ms", timeout.count()));
     }
@@ -247,25 +250,30 @@ Result<uint64_t> Frontend::GetU64(Request request) {
 Status Frontend::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
   if (!options_.local_config.empty()) {
     if (!RangeFits<size_t>(offset, data.size(), options_.local_config.size())) {
-      return Fail(ErrorKind::kInvalidArgument, "{} bytes at {} of the configuration", data.size(), offset);
+      return Fail(ErrorKind::kInvalidArgument, "{} bytes at {} of the configuration", data.size(),
+                  offset);
     }
     std::copy_n(options_.local_config.begin() + offset, data.size(), data.begin());
     return {};
   }
   if (!RangeFits<size_t>(offset, data.size(), kMaxConfigSize)) {
-    return Fail(ErrorKind::kInvalidArgument, "{} bytes at {} of the configuration", data.size(), offset);
+    return Fail(ErrorKind::kInvalidArgument, "{} bytes at {} of the configuration", data.size(),
+                offset);
   }
   MutexLock lock(mutex_);
   CallScope call(*this);
   TRY(CheckAlive());
-  if (!Has(kProtocolConfig)) return Fail(ErrorKind::kUnsupported, "{} has no configuration", options_.name);
-  const ConfigHeader header{.offset = offset, .size = static_cast<uint32_t>(data.size()), .flags = 0u};
+  if (!Has(kProtocolConfig))
+    return Fail(ErrorKind::kUnsupported, "{} has no configuration", options_.name);
+  const ConfigHeader header{
+      .offset = offset, .size = static_cast<uint32_t>(data.size()), .flags = 0u};
   std::vector<uint8_t> payload(sizeof(header) + data.size());
   std::memcpy(payload.data(), &header, sizeof(header));
   const Message reply = TRY(Get(Request::kGetConfig, payload, timeout_));
   const Result<ConfigHeader> answered = reply.Front<ConfigHeader>();
   // An empty answer is how a back-end says no.
-  if (reply.payload.empty()) return Fail(ErrorKind::kProtocol, "{} refuses GET_CONFIG", options_.name);
+  if (reply.payload.empty())
+    return Fail(ErrorKind::kProtocol, "{} refuses GET_CONFIG", options_.name);
   if (!answered || reply.payload.size() != payload.size() || !reply.fds.empty()) {
     return std::unexpected(Break(MakeError(ErrorKind::kProtocol, "bad answer to GET_CONFIG")));
   }
@@ -275,13 +283,16 @@ Status Frontend::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
 
 Status Frontend::WriteConfig(uint32_t offset, std::span<const uint8_t> data) {
   if (!RangeFits<size_t>(offset, data.size(), kMaxConfigSize)) {
-    return Fail(ErrorKind::kInvalidArgument, "{} bytes at {} of the configuration", data.size(), offset);
+    return Fail(ErrorKind::kInvalidArgument, "{} bytes at {} of the configuration", data.size(),
+                offset);
   }
   MutexLock lock(mutex_);
   CallScope call(*this);
   TRY(CheckAlive());
-  if (!Has(kProtocolConfig)) return Fail(ErrorKind::kUnsupported, "{} has no configuration", options_.name);
-  const ConfigHeader header{.offset = offset, .size = static_cast<uint32_t>(data.size()), .flags = 0u};
+  if (!Has(kProtocolConfig))
+    return Fail(ErrorKind::kUnsupported, "{} has no configuration", options_.name);
+  const ConfigHeader header{
+      .offset = offset, .size = static_cast<uint32_t>(data.size()), .flags = 0u};
   std::vector<uint8_t> payload(sizeof(header) + data.size());
   std::memcpy(payload.data(), &header, sizeof(header));
   std::copy(data.begin(), data.end(), payload.begin() + sizeof(header));
@@ -390,12 +401,13 @@ Status Frontend::SendRing(const Ring& ring) {
   const uint32_t index = ring.index;
   TRY(Set(Request::kSetVringNum, BytesOf(VringState{index, uint32_t{ring.size}})));
   TRY(Set(Request::kSetVringBase, BytesOf(VringState{index, ring.position.ToVringBase(packed())})));
-  TRY(Set(Request::kSetVringAddr, BytesOf(VringAddr{.index = index,
-                                                    .flags = 0u,
-                                                    .descriptor = ring.addresses.descriptors.value(),
-                                                    .used = ring.addresses.device.value(),
-                                                    .available = ring.addresses.driver.value(),
-                                                    .log = uint64_t{0}})));
+  TRY(Set(Request::kSetVringAddr,
+          BytesOf(VringAddr{.index = index,
+                            .flags = 0u,
+                            .descriptor = ring.addresses.descriptors.value(),
+                            .used = ring.addresses.device.value(),
+                            .available = ring.addresses.driver.value(),
+                            .log = uint64_t{0}})));
   // The call first: some back-ends start at the kick.
   const sys::BorrowedFd call[] = {ring.call.fd()};
   TRY(Set(Request::kSetVringCall, BytesOf(U64{uint64_t{index}}), call));
@@ -459,7 +471,8 @@ Result<std::vector<virtio::RingPosition>> Frontend::Deactivate() {
   TRY(CheckAlive());
   std::vector<virtio::RingPosition> positions;
   uint16_t count = 0;
-  for (const Ring& ring : rings) count = std::max<uint16_t>(count, static_cast<uint16_t>(ring.index + 1));
+  for (const Ring& ring : rings)
+    count = std::max<uint16_t>(count, static_cast<uint16_t>(ring.index + 1));
   positions.resize(count);
   for (const Ring& ring : rings) {
     positions[ring.index] = TRY(FetchPosition(ring.index));
@@ -474,7 +487,8 @@ Result<std::vector<virtio::RingPosition>> Frontend::Deactivate() {
 
 Status Frontend::Reattach(sys::UnixSocket socket) {
   MutexLock lock(mutex_);
-  TRY_CONTEXT(Attach(std::move(socket)), "connecting to the new device process of {}", options_.name);
+  TRY_CONTEXT(Attach(std::move(socket)), "connecting to the new device process of {}",
+              options_.name);
   if (!active_) return {};
   CallScope call(*this);
   if (!rings_.empty() && (!Has(kProtocolInflightShmfd) || !inflight_fd_.valid())) {
@@ -483,16 +497,16 @@ Status Frontend::Reattach(sys::UnixSocket socket) {
                 options_.name);
   }
   for (Ring& ring : rings_) {
-    // A split ring tells itself how far it was used; the successor adds what its records say. Packed rings are placed by
-    // the records alone, or are where they began if there are none.
+    // A split ring tells itself how far it was used; the successor adds what its records say.
+    // Packed rings are placed by the records alone, or are where they began if there are none.
     if (packed()) continue;
     const auto used = memory_.Cell<uint16_t>(memory::GuestAddr(ring.addresses.device.value() + 2));
     if (used) ring.position.next_avail = used->LoadAcquire();
   }
   TRY_CONTEXT(SendSetup(), "handing the rings of {} to the new device process", options_.name);
   for (const Ring& ring : rings_) {
-    // The predecessor may have died between taking a notification and acting on it, or between publishing and
-    // interrupting. One too many of either does no harm.
+    // The predecessor may have died between taking a notification and acting on it, or between
+    // publishing and interrupting. One too many of either does no harm.
     ring.kick.Signal();
     ring.call.Signal();
   }
@@ -503,7 +517,8 @@ void Frontend::OnSocketReady() {
   {
     MutexLock lock(state_mutex_);
     if (calls_ > 0) {
-      // The answer to a call: its thread reads it. Silence the watch until then, it is level-triggered.
+      // The answer to a call: its thread reads it. Silence the watch until then, it is
+      // level-triggered.
       silenced_ = true;
       socket_watch_.SetInterest(event::Interest::kNone);
       return;
@@ -521,9 +536,10 @@ void Frontend::OnSocketReady() {
   // A call that ended meanwhile has taken what was there.
   if (peeked == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
   socket_watch_.Reset();
-  (void)Break(peeked > 0 ? MakeError(ErrorKind::kProtocol, "{} sent what it was not asked for", options_.name)
-                         : MakeError(ErrorKind::kDisconnected, "the device process of {} has closed",
-                                     options_.name));
+  (void)Break(peeked > 0 ? MakeError(ErrorKind::kProtocol, "{} sent what it was not asked for",
+                                     options_.name)
+                         : MakeError(ErrorKind::kDisconnected,
+                                     "the device process of {} has closed", options_.name));
 }
 
 void Frontend::OnBackendRequest() {
@@ -538,7 +554,8 @@ void Frontend::OnBackendRequest() {
       backend_watch_.Reset();
       if (!message && message.error().kind() == ErrorKind::kDisconnected) return;
       MutexLock lock(mutex_);
-      (void)Break(MakeError(ErrorKind::kProtocol, "bad message of {} on the back-end channel", options_.name));
+      (void)Break(MakeError(ErrorKind::kProtocol, "bad message of {} on the back-end channel",
+                            options_.name));
       return;
     }
     if ((*message)->needs_reply()) {

@@ -1,10 +1,11 @@
-// The VMM's end of vhost-user: a virtio::Backend that lives in another process (a jailed child of ours, or a foreign one
-// such as virtiofsd) or on another thread. Calls come from vCPU threads or the main loop, one at a time (a lock); each
-// waits for the back-end for a bounded time. The back-end is not trusted: whatever it sends or does not send ends in an
-// error and in `failed`, after which only Reattach() helps.
+// The VMM's end of vhost-user: a virtio::Backend that lives in another process (a jailed child of
+// ours, or a foreign one such as virtiofsd) or on another thread. Calls come from vCPU threads or
+// the main loop, one at a time (a lock); each waits for the back-end for a bounded time. The
+// back-end is not trusted: whatever it sends or does not send ends in an error and in `failed`,
+// after which only Reattach() helps.
 //
-// Ring addresses are sent as guest-physical addresses (the memory table names each region by its own), so that no
-// pointer of the VMM leaks.
+// Ring addresses are sent as guest-physical addresses (the memory table names each region by its
+// own), so that no pointer of the VMM leaks.
 #pragma once
 
 #include <atomic>
@@ -26,8 +27,9 @@ namespace crosvm::vhost_user {
 
 struct FrontendOptions {
   std::string name;  // "block[0]", for messages
-  // What the protocol does not tell: device id, maximal queue sizes, size of the configuration space. `features` is
-  // ignored: the back-end's are taken. More queues than the back-end has are dropped.
+  // What the protocol does not tell: device id, maximal queue sizes, size of the configuration
+  // space. `features` is ignored: the back-end's are taken. More queues than the back-end has are
+  // dropped.
   virtio::DeviceInfo info;
   // For back-ends without the CONFIG protocol feature: the configuration space, answered from here.
   std::vector<uint8_t> local_config;
@@ -39,14 +41,16 @@ struct FrontendOptions {
 
 class Frontend final : public virtio::Backend {
  public:
-  // Takes a connected stream socket and learns the back-end's features, within the handshake timeout. `loop` outlives
-  // the front-end, which is made, re-attached and destroyed on the loop's thread.
+  // Takes a connected stream socket and learns the back-end's features, within the handshake
+  // timeout. `loop` outlives the front-end, which is made, re-attached and destroyed on the loop's
+  // thread.
   static Result<std::unique_ptr<Frontend>> Connect(event::EventLoop& loop, sys::UnixSocket socket,
                                                    FrontendOptions options);
   ~Frontend() override;
 
-  // Goes on with a successor of a back-end that died: replays features, memory, in-flight records and rings. The guest
-  // notices a delay. kUnsupported when the successor offers less than was acknowledged, or requests cannot be recovered.
+  // Goes on with a successor of a back-end that died: replays features, memory, in-flight records
+  // and rings. The guest notices a delay. kUnsupported when the successor offers less than was
+  // acknowledged, or requests cannot be recovered.
   Status Reattach(sys::UnixSocket socket);
 
   const std::string& name() const override { return options_.name; }
@@ -85,7 +89,8 @@ class Frontend final : public virtio::Backend {
   Result<virtio::RingPosition> FetchPosition(uint16_t index) CROSVM_REQUIRES(mutex_);
   Result<Ring> MakeRing(const virtio::QueueActivation& queue) const;
 
-  // A request without an answer of its own; waits for the acknowledgement where that was negotiated.
+  // A request without an answer of its own; waits for the acknowledgement where that was
+  // negotiated.
   Status Set(Request request, std::span<const uint8_t> payload,
              std::span<const sys::BorrowedFd> fds = {}) CROSVM_REQUIRES(mutex_);
   Result<Message> Get(Request request, std::span<const uint8_t> payload,

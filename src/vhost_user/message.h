@@ -14,7 +14,8 @@
 
 namespace crosvm::vhost_user {
 
-// What a peer has sent: the size is below kMaxPayload, the version is right, nothing else was checked.
+// What a peer has sent: the size is below kMaxPayload, the version is right, nothing else was
+// checked.
 struct Message {
   uint32_t request = 0;
   uint32_t flags = 0;
@@ -53,16 +54,17 @@ std::span<const uint8_t> BytesOf(const T& value) {
   return {reinterpret_cast<const uint8_t*>(&value), sizeof(T)};
 }
 
-// Writes one message in one go. kBusy when a non-blocking socket or the send timeout did not let it through: the stream
-// is then unusable.
+// Writes one message in one go. kBusy when a non-blocking socket or the send timeout did not let it
+// through: the stream is then unusable.
 Status SendMessage(const sys::UnixSocket& socket, uint32_t request, uint32_t flags,
                    std::span<const uint8_t> payload, std::span<const sys::BorrowedFd> fds = {});
 
 // Assembles messages from a stream. After an error the stream is unusable.
 class MessageReader {
  public:
-  // One or more receives. Nothing when the message is not complete (non-blocking socket or receive timeout). kProtocol
-  // on a wrong version, an absurd length or too many descriptors; kDisconnected at the end of the stream.
+  // One or more receives. Nothing when the message is not complete (non-blocking socket or receive
+  // timeout). kProtocol on a wrong version, an absurd length or too many descriptors; kDisconnected
+  // at the end of the stream.
   Result<std::optional<Message>> Read(const sys::UnixSocket& socket);
   // True when part of a message has arrived.
   bool in_message() const { return header_bytes_ > 0; }

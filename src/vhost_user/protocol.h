@@ -1,5 +1,5 @@
-// Numbers and wire structs of the vhost-user protocol (QEMU's docs/interop/vhost-user). Both ends are on one host; all
-// fields are little-endian here because the hosts we run on are.
+// Numbers and wire structs of the vhost-user protocol (QEMU's docs/interop/vhost-user). Both ends
+// are on one host; all fields are little-endian here because the hosts we run on are.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,8 @@ enum class BackendRequest : uint32_t {
   kConfigChange = 2,
 };
 
-// Bit of the virtio feature word that is about the protocol: protocol features are spoken, rings begin disabled.
+// Bit of the virtio feature word that is about the protocol: protocol features are spoken, rings
+// begin disabled.
 inline constexpr uint64_t kFeatureProtocol = uint64_t{1} << 30;
 
 enum ProtocolFeature : uint64_t {
@@ -120,7 +121,8 @@ inline constexpr uint64_t kVringIndexMask = 0xff;
 inline constexpr uint64_t kVringNoFd = 1 << 8;
 
 inline constexpr uint32_t kMaxConfigSize = 256;
-// Regions in a memory table that every back-end takes; ours takes as many as descriptors fit a message.
+// Regions in a memory table that every back-end takes; ours takes as many as descriptors fit a
+// message.
 inline constexpr size_t kCommonMaxRegions = 8;
 // No payload that we know is longer than a memory table of 32 regions.
 inline constexpr uint32_t kMaxPayload = 4096;

@@ -1,4 +1,5 @@
-// The two ends against each other over a socket pair, the back-end on a thread of its own as in a device process.
+// The two ends against each other over a socket pair, the back-end on a thread of its own as in a
+// device process.
 #include <gtest/gtest.h>
 #include <poll.h>
 
@@ -18,7 +19,8 @@ namespace {
 
 using virtio::testing::Driver;
 
-// Answers each request with its readable bytes. Requests that begin with '!' are held until released or recovered.
+// Answers each request with its readable bytes. Requests that begin with '!' are held until
+// released or recovered.
 class EchoDevice : public virtio::Device {
  public:
   explicit EchoDevice(event::EventLoop& loop) : loop_(loop) {
@@ -322,7 +324,8 @@ class HostileBackendTest : public ::testing::Test {
     EXPECT_FALSE(frontend.has_value());
     return frontend ? ErrorKind::kInternal : frontend.error().kind();
   }
-  static std::vector<uint8_t> Bytes(uint32_t request, uint32_t flags, uint32_t size, size_t payload) {
+  static std::vector<uint8_t> Bytes(uint32_t request, uint32_t flags, uint32_t size,
+                                    size_t payload) {
     const Header header{request, flags, size};
     std::vector<uint8_t> bytes(BytesOf(header).begin(), BytesOf(header).end());
     bytes.resize(bytes.size() + payload);

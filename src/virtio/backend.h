@@ -1,5 +1,6 @@
-// The VMM's handle on a device wherever it lives: what the PCI transport drives. vhost_user::Frontend (jailed child,
-// thread or foreign process) and vhost::KernelBackend (vhost-net, vhost-vsock) implement it.
+// The VMM's handle on a device wherever it lives: what the PCI transport drives.
+// vhost_user::Frontend (jailed child, thread or foreign process) and vhost::KernelBackend
+// (vhost-net, vhost-vsock) implement it.
 #pragma once
 
 #include <cstdint>
@@ -20,21 +21,22 @@ struct QueueActivation {
   uint16_t index = 0;
   uint16_t size = 0;
   RingAddresses addresses;
-  RingPosition position;        // zero but after suspend or restart
+  RingPosition position;               // zero but after suspend or restart
   const sys::EventFd* kick = nullptr;  // borrowed for the call
   const sys::EventFd* call = nullptr;
 };
 
-// Events of the backend, on a thread of its choosing; they must return quickly and take no lock that a Backend call is
-// made under.
+// Events of the backend, on a thread of its choosing; they must return quickly and take no lock
+// that a Backend call is made under.
 struct BackendEvents {
   std::function<void()> config_changed;
   // The device process is gone or broke the protocol. The owner supervises: restart, reset or stop.
   std::function<void(Error)> failed;
 };
 
-// Called by the transport on a vCPU thread (with its lock held) or by the main thread. Calls may block on the device
-// process for at most the frontend's timeout; a device that does not answer gives kTimedOut, never a hang.
+// Called by the transport on a vCPU thread (with its lock held) or by the main thread. Calls may
+// block on the device process for at most the frontend's timeout; a device that does not answer
+// gives kTimedOut, never a hang.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -54,7 +56,8 @@ class Backend {
   // One queue alone: enabling after DRIVER_OK, and queue reset (virtio 1.2, 2.6.1).
   virtual Status StartQueue(const QueueActivation& queue) = 0;
   virtual Result<RingPosition> StopQueue(uint16_t index) = 0;
-  // Drains all queues; the device is idle afterwards. Returns the positions of the queues that ran (suspend), by index.
+  // Drains all queues; the device is idle afterwards. Returns the positions of the queues that ran
+  // (suspend), by index.
   virtual Result<std::vector<RingPosition>> Deactivate() = 0;
 };
 

@@ -9,7 +9,9 @@ namespace crosvm::virtio {
 
 using memory::GuestSlice;
 
-Chain::Chain(Chain&& other) noexcept { *this = std::move(other); }
+Chain::Chain(Chain&& other) noexcept {
+  *this = std::move(other);
+}
 
 Chain& Chain::operator=(Chain&& other) noexcept {
   if (this == &other) return *this;
@@ -28,7 +30,9 @@ Chain& Chain::operator=(Chain&& other) noexcept {
   return *this;
 }
 
-Chain::~Chain() { CHECK(!live_, "a chain is dropped that was not completed"); }
+Chain::~Chain() {
+  CHECK(!live_, "a chain is dropped that was not completed");
+}
 
 std::span<const GuestSlice> Chain::readable() const {
   return std::span(slices_).first(readable_count_);
@@ -65,7 +69,8 @@ void Advance(std::span<const GuestSlice>& slices, size_t& offset, uint64_t bytes
 }  // namespace
 
 SliceReader::SliceReader(std::span<const GuestSlice> slices)
-    : slices_(slices), remaining_(TotalSize(slices)) {}
+    : slices_(slices), remaining_(TotalSize(slices)) {
+}
 
 bool SliceReader::Read(std::span<uint8_t> out) {
   if (out.size() > remaining_) return false;
@@ -90,7 +95,8 @@ bool SliceReader::Take(uint64_t bytes, std::vector<GuestSlice>& out) {
 }
 
 SliceWriter::SliceWriter(std::span<const GuestSlice> slices)
-    : slices_(slices), remaining_(TotalSize(slices)) {}
+    : slices_(slices), remaining_(TotalSize(slices)) {
+}
 
 bool SliceWriter::Write(std::span<const uint8_t> in) {
   if (in.size() > remaining_) return false;

@@ -11,8 +11,9 @@
 
 namespace crosvm::virtio {
 
-// Move-only; whoever holds it must give it to Queue::Complete() (or Queue::Abandon() on reset): the destructor CHECKs.
-// The readable part comes before the writable part (virtio 1.2, 2.7.4.2); both are lists of slices.
+// Move-only; whoever holds it must give it to Queue::Complete() (or Queue::Abandon() on reset): the
+// destructor CHECKs. The readable part comes before the writable part (virtio 1.2, 2.7.4.2); both
+// are lists of slices.
 class Chain {
  public:
   Chain(Chain&& other) noexcept;
@@ -21,7 +22,8 @@ class Chain {
   Chain& operator=(const Chain&) = delete;
   ~Chain();
 
-  // Identifies the chain in its queue until it is completed: the head index (split) or buffer id (packed).
+  // Identifies the chain in its queue until it is completed: the head index (split) or buffer id
+  // (packed).
   uint16_t id() const { return id_; }
 
   std::span<const memory::GuestSlice> readable() const;

@@ -9,7 +9,8 @@ namespace crosvm::virtio {
 
 const char* ChainBuilder::AddBuffer(uint64_t address, uint32_t length, bool writable) {
   if (!writable && chain_.writable_bytes_ > 0) return "a readable buffer follows a writable one";
-  // virtio 1.2, 2.7.5.2: the driver's limit of 2^32 bytes for a chain. What was added before fits, so the sum does.
+  // virtio 1.2, 2.7.5.2: the driver's limit of 2^32 bytes for a chain. What was added before fits,
+  // so the sum does.
   if (chain_.readable_bytes_ + chain_.writable_bytes_ + length > UINT32_MAX) {
     return "the chain is longer than 4 GiB";
   }
@@ -34,7 +35,8 @@ std::optional<memory::GuestSlice> ChainBuilder::Table(uint64_t address, uint32_t
   return memory_.Slice(memory::GuestAddr(address), length);
 }
 
-// virtio 1.2, 2.7.5.3. The write flag of the descriptor that names the table is ignored by the caller (2.7.5.3.2).
+// virtio 1.2, 2.7.5.3. The write flag of the descriptor that names the table is ignored by the
+// caller (2.7.5.3.2).
 const char* ChainBuilder::AddSplitTable(uint64_t address, uint32_t length) {
   const std::optional<memory::GuestSlice> table = Table(address, length);
   if (!table) return "an indirect table has a bad length or is outside memory";
@@ -66,9 +68,10 @@ const char* ChainBuilder::AddPackedTable(uint64_t address, uint32_t length) {
   for (uint32_t i = 0; i < entries; ++i) {
     const RawDescriptor raw = *table->Read<RawDescriptor>(size_t{i} * sizeof(RawDescriptor));
     const uint16_t flags = raw.fourth;
-    // Only the write flag means something here; the others but INDIRECT are reserved, and Linux leaves NEXT clear.
-    constexpr uint16_t kIgnored = VRING_DESC_F_NEXT | (1 << VRING_PACKED_DESC_F_AVAIL) |
-                                  (1 << VRING_PACKED_DESC_F_USED);
+    // Only the write flag means something here; the others but INDIRECT are reserved, and Linux
+    // leaves NEXT clear.
+    constexpr uint16_t kIgnored =
+        VRING_DESC_F_NEXT | (1 << VRING_PACKED_DESC_F_AVAIL) | (1 << VRING_PACKED_DESC_F_USED);
     if ((flags & ~(VRING_DESC_F_WRITE | kIgnored)) != 0) {
       return "an indirect table holds an indirect descriptor or unknown flags";
     }

@@ -1,4 +1,5 @@
-// Turns descriptors into a Chain, with every rule that split and packed rings share. Private to virtio/.
+// Turns descriptors into a Chain, with every rule that split and packed rings share. Private to
+// virtio/.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ struct RawDescriptor {
 };
 static_assert(sizeof(RawDescriptor) == 16);
 
-// A chain has at most this many descriptors in its indirect table, whatever the size of the queue: drivers do go beyond
-// the queue size there. It bounds what a guest can make us allocate.
+// A chain has at most this many descriptors in its indirect table, whatever the size of the queue:
+// drivers do go beyond the queue size there. It bounds what a guest can make us allocate.
 inline constexpr uint32_t kMaxIndirectDescriptors = 1024;
 
 // Fills one chain; null means fine, else static text that says what is wrong.

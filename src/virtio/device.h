@@ -1,5 +1,5 @@
-// A virtio device as its own process sees it (the "backend"): block, net, console, … implement this. All calls come on
-// the thread of its event loop. Driven by vhost_user::BackendServer.
+// A virtio device as its own process sees it (the "backend"): block, net, console, … implement
+// this. All calls come on the thread of its event loop. Driven by vhost_user::BackendServer.
 //
 //            Configure            StartQueue(i)
 //   [idle] ────────────► [configured] ◄──────────► [queue i running]
@@ -18,7 +18,8 @@
 
 namespace crosvm::virtio {
 
-// Facts that do not change while the device lives (config_size included; the config's content may change).
+// Facts that do not change while the device lives (config_size included; the config's content may
+// change).
 struct DeviceInfo {
   uint16_t device_id = 0;             // VIRTIO_ID_*
   uint64_t features = 0;              // offered, with kQueueFeatures
@@ -28,7 +29,8 @@ struct DeviceInfo {
 
 class Device {
  public:
-  // Called by a device when its configuration space has changed; raises the configuration interrupt.
+  // Called by a device when its configuration space has changed; raises the configuration
+  // interrupt.
   using ConfigChanged = std::function<void()>;
 
   virtual ~Device() = default;
@@ -38,13 +40,15 @@ class Device {
   virtual void ReadConfig(uint32_t offset, std::span<uint8_t> data) = 0;
   virtual void WriteConfig(uint32_t offset, std::span<const uint8_t> data) = 0;
 
-  // The driver's choice of features, a subset of those offered; before the first StartQueue and again after Reset().
+  // The driver's choice of features, a subset of those offered; before the first StartQueue and
+  // again after Reset().
   virtual void Configure(uint64_t features) = 0;
-  // Takes the queue and begins to work on it: what is available now is processed without waiting for a kick.
+  // Takes the queue and begins to work on it: what is available now is processed without waiting
+  // for a kick.
   virtual Status StartQueue(uint16_t index, Queue queue) = 0;
-  // Takes no more requests, finishes what is in flight, then gives the queue back through `done` (on the loop, maybe
-  // from inside this call). Requests that wait for the outside world (console input, received packets) are undone,
-  // not completed. Index names a running queue.
+  // Takes no more requests, finishes what is in flight, then gives the queue back through `done`
+  // (on the loop, maybe from inside this call). Requests that wait for the outside world (console
+  // input, received packets) are undone, not completed. Index names a running queue.
   virtual void StopQueue(uint16_t index, std::function<void(Queue)> done) = 0;
   // All queues are stopped. Forgets the driver: features, driver-written configuration.
   virtual void Reset() = 0;

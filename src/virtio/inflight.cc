@@ -76,8 +76,8 @@ Result<std::unique_ptr<InflightQueue>> InflightQueue::Create(
   if (queue_size == 0 || !IsAligned<uint64_t>(offset, 8) ||
       !RangeFits<uint64_t>(offset, BytesPerQueue(queue_size, packed), region->size())) {
     return Fail(ErrorKind::kInvalidArgument,
-                "in-flight records of {} descriptors do not fit at {:#x} of {:#x} bytes", queue_size,
-                offset, region->size());
+                "in-flight records of {} descriptors do not fit at {:#x} of {:#x} bytes",
+                queue_size, offset, region->size());
   }
   std::unique_ptr<InflightQueue> queue(new InflightQueue());
   queue->base_ = region->data() + offset;
@@ -95,16 +95,16 @@ InflightQueue::~InflightQueue() = default;
 
 template <typename T>
 T InflightQueue::Load(uint64_t offset) const {
-  // SAFETY: offsets are made of entry numbers below size_, and Create has checked the whole part; all are aligned.
-  // ORDERING: the peer that wrote it is dead; relaxed, but one access.
+  // SAFETY: offsets are made of entry numbers below size_, and Create has checked the whole part;
+  // all are aligned. ORDERING: the peer that wrote it is dead; relaxed, but one access.
   return __atomic_load_n(reinterpret_cast<const T*>(base_ + offset), __ATOMIC_RELAXED);
 }
 
 template <typename T>
 void InflightQueue::Store(uint64_t offset, T value) {
   // SAFETY: as Load.
-  // ORDERING: release, so that no earlier store (here or to the ring) is done after this one: a successor must see a
-  // state that the protocol knows.
+  // ORDERING: release, so that no earlier store (here or to the ring) is done after this one: a
+  // successor must see a state that the protocol knows.
   __atomic_store_n(reinterpret_cast<T*>(base_ + offset), value, __ATOMIC_RELEASE);
 }
 
@@ -153,7 +153,8 @@ std::vector<uint16_t> InflightQueue::Recover(uint16_t used_index) {
   const auto recorded = Load<uint16_t>(offsetof(SplitHeader, used_idx));
   auto batch = static_cast<uint16_t>(used_index - recorded);
   if (batch > size_) batch = size_;
-  // The predecessor died after it had published the last batch and before it had cleared the records.
+  // The predecessor died after it had published the last batch and before it had cleared the
+  // records.
   auto id = Load<uint16_t>(offsetof(SplitHeader, last_batch_head));
   for (; batch > 0 && id < size_; --batch) {
     Store<uint8_t>(Entry(id) + offsetof(SplitEntry, inflight), 0);
@@ -239,7 +240,8 @@ void InflightQueue::BeforePublishPacked(std::span<const uint16_t> batch, PackedU
 }
 
 void InflightQueue::AfterPublishPacked(std::span<const uint16_t> batch) {
-  for (const uint16_t entry : batch) Store<uint8_t>(Entry(entry) + offsetof(PackedEntry, inflight), 0);
+  for (const uint16_t entry : batch)
+    Store<uint8_t>(Entry(entry) + offsetof(PackedEntry, inflight), 0);
   Store<uint16_t>(offsetof(PackedHeader, old_free_head), free_head_);
   Store<uint16_t>(offsetof(PackedHeader, old_used_idx),
                   Load<uint16_t>(offsetof(PackedHeader, used_idx)));
@@ -265,11 +267,12 @@ Result<std::vector<PackedInflight>> InflightQueue::RecoverPacked(bool published,
     free = Load<uint16_t>(offsetof(PackedHeader, free_head));
   }
   if (used.index >= size_) {
-    return Fail(ErrorKind::kProtocol, "in-flight records name used index {} of {}", used.index, size_);
+    return Fail(ErrorKind::kProtocol, "in-flight records name used index {} of {}", used.index,
+                size_);
   }
 
-  // TRUST: the links are the peer's; each entry is visited once. What is in the list is not in flight, even when its
-  // flag says so: its taking was not finished, or its publishing was.
+  // TRUST: the links are the peer's; each entry is visited once. What is in the list is not in
+  // flight, even when its flag says so: its taking was not finished, or its publishing was.
   std::vector<bool> is_free(size_);
   while (free < size_ && !is_free[free]) {
     is_free[free] = true;
@@ -279,7 +282,8 @@ Result<std::vector<PackedInflight>> InflightQueue::RecoverPacked(bool published,
   std::vector<PackedInflight> found;
   std::vector<bool> owned(size_);
   for (uint16_t head = 0; head < size_; ++head) {
-    if (is_free[head] || Load<uint8_t>(Entry(head) + offsetof(PackedEntry, inflight)) == 0) continue;
+    if (is_free[head] || Load<uint8_t>(Entry(head) + offsetof(PackedEntry, inflight)) == 0)
+      continue;
     PackedInflight request{.entry = head,
                            .counter = Load<uint64_t>(Entry(head) + offsetof(PackedEntry, counter))};
     const auto count = Load<uint16_t>(Entry(head) + offsetof(PackedEntry, num));
@@ -290,10 +294,11 @@ Result<std::vector<PackedInflight>> InflightQueue::RecoverPacked(bool published,
       }
       owned[place] = true;
       const uint64_t entry = Entry(place);
-      request.descriptors.push_back({.address = Load<uint64_t>(entry + offsetof(PackedEntry, addr)),
-                                     .length = Load<uint32_t>(entry + offsetof(PackedEntry, len)),
-                                     .id = Load<uint16_t>(entry + offsetof(PackedEntry, id)),
-                                     .flags = Load<uint16_t>(entry + offsetof(PackedEntry, flags))});
+      request.descriptors.push_back(
+          {.address = Load<uint64_t>(entry + offsetof(PackedEntry, addr)),
+           .length = Load<uint32_t>(entry + offsetof(PackedEntry, len)),
+           .id = Load<uint16_t>(entry + offsetof(PackedEntry, id)),
+           .flags = Load<uint16_t>(entry + offsetof(PackedEntry, flags))});
       last_[head] = place;
       const auto next = Load<uint16_t>(entry + offsetof(PackedEntry, next));
       next_[place] = std::min(next, size_);
@@ -302,13 +307,13 @@ Result<std::vector<PackedInflight>> InflightQueue::RecoverPacked(bool published,
     if (count == 0) return Fail(ErrorKind::kProtocol, "in-flight record {} is empty", head);
     found.push_back(std::move(request));
   }
-  std::sort(found.begin(), found.end(), [](const PackedInflight& a, const PackedInflight& b) {
-    return a.counter < b.counter;
-  });
+  std::sort(found.begin(), found.end(),
+            [](const PackedInflight& a, const PackedInflight& b) { return a.counter < b.counter; });
   if (!found.empty()) counter_ = found.back().counter + 1;
 
-  // The free list is built anew from what no request owns. First the flags, then the links: whatever part of the list
-  // somebody finds who comes after a death in here, nothing in it is in flight.
+  // The free list is built anew from what no request owns. First the flags, then the links:
+  // whatever part of the list somebody finds who comes after a death in here, nothing in it is in
+  // flight.
   for (uint16_t i = 0; i < size_; ++i) {
     if (!owned[i]) Store<uint8_t>(Entry(i) + offsetof(PackedEntry, inflight), 0);
   }

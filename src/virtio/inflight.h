@@ -1,8 +1,10 @@
-// Which requests a device has taken but not finished, kept in memory that outlives the device process: the layout of
-// vhost-user's "Inflight I/O tracking" (split and packed). The VMM owns the memory; it is as hostile as the guest's.
+// Which requests a device has taken but not finished, kept in memory that outlives the device
+// process: the layout of vhost-user's "Inflight I/O tracking" (split and packed). The VMM owns the
+// memory; it is as hostile as the guest's.
 //
-// Used by the rings only (and by BackendServer, which maps the region). A process may be killed between any two stores;
-// each method makes its stores in the order of the specification, so that a successor completes every request once.
+// Used by the rings only (and by BackendServer, which maps the region). A process may be killed
+// between any two stores; each method makes its stores in the order of the specification, so that a
+// successor completes every request once.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +17,8 @@
 
 namespace crosvm::virtio {
 
-// A descriptor of a packed ring as the driver wrote it. Its slot is reused before the request is finished, so the
-// in-flight record keeps a copy.
+// A descriptor of a packed ring as the driver wrote it. Its slot is reused before the request is
+// finished, so the in-flight record keeps a copy.
 struct PackedDescriptor {
   uint64_t address = 0;
   uint32_t length = 0;
@@ -40,14 +42,15 @@ class InflightQueue {
  public:
   // Bytes that one queue needs, a multiple of 64.
   static uint64_t BytesPerQueue(uint16_t queue_size, bool packed);
-  // `region` is shared by the queues of a device. kInvalidArgument when [offset, offset + BytesPerQueue) is not in it.
+  // `region` is shared by the queues of a device. kInvalidArgument when [offset, offset +
+  // BytesPerQueue) is not in it.
   static Result<std::unique_ptr<InflightQueue>> Create(std::shared_ptr<sys::MappedRegion> region,
                                                        uint64_t offset, uint16_t queue_size,
                                                        bool packed);
   ~InflightQueue();
 
-  // True when no device has used this part yet (or it was cleared): there is nothing to recover and the ring position
-  // comes from the front-end.
+  // True when no device has used this part yet (or it was cleared): there is nothing to recover and
+  // the ring position comes from the front-end.
   bool fresh() const;
   // Back to fresh: the queue was drained and its position handed over.
   void Clear();
@@ -71,10 +74,11 @@ class InflightQueue {
   // Before the flags of the batch's first used descriptor are stored / after.
   void BeforePublishPacked(std::span<const uint16_t> batch, PackedUsedPosition used);
   void AfterPublishPacked(std::span<const uint16_t> batch);
-  // The used position that was current before the batch in whose publishing the predecessor may have died.
+  // The used position that was current before the batch in whose publishing the predecessor may
+  // have died.
   PackedUsedPosition OldUsed() const;
-  // As Recover. `published` tells whether the flags at OldUsed() show a used descriptor. Returns the used position to
-  // go on from in `used`. kProtocol when the records contradict themselves.
+  // As Recover. `published` tells whether the flags at OldUsed() show a used descriptor. Returns
+  // the used position to go on from in `used`. kProtocol when the records contradict themselves.
   Result<std::vector<PackedInflight>> RecoverPacked(bool published, PackedUsedPosition& used);
 
  private:

@@ -17,8 +17,12 @@ constexpr size_t kIdAt = offsetof(RawDescriptor, third);
 constexpr size_t kFlagsAt = offsetof(RawDescriptor, fourth);
 
 // virtio 1.2, 2.8.1: how the two bits look in a lap.
-constexpr uint16_t AvailableBits(bool wrap) { return wrap ? kAvail : kUsed; }
-constexpr uint16_t UsedBits(bool wrap) { return wrap ? (kAvail | kUsed) : 0; }
+constexpr uint16_t AvailableBits(bool wrap) {
+  return wrap ? kAvail : kUsed;
+}
+constexpr uint16_t UsedBits(bool wrap) {
+  return wrap ? (kAvail | kUsed) : 0;
+}
 
 }  // namespace
 
@@ -33,7 +37,8 @@ Result<std::unique_ptr<Ring>> PackedRing::Create(const memory::GuestMemory& memo
   const std::optional<memory::GuestSlice> slots =
       memory.Slice(config.addresses.descriptors, uint64_t{size} * sizeof(RawDescriptor));
   if (!slots || !IsAligned<uint64_t>(config.addresses.descriptors.value(), 16)) {
-    return Fail(ErrorKind::kInvalidArgument, "the descriptor ring at {:#x} is misaligned or outside memory",
+    return Fail(ErrorKind::kInvalidArgument,
+                "the descriptor ring at {:#x} is misaligned or outside memory",
                 config.addresses.descriptors.value());
   }
   ring->ring_ = *slots;
@@ -51,8 +56,8 @@ Result<std::unique_ptr<Ring>> PackedRing::Create(const memory::GuestMemory& memo
 
   const RingPosition& at = config.position;
   if (at.next_avail >= size || at.next_used >= size) {
-    return Fail(ErrorKind::kInvalidArgument, "a packed queue of size {} cannot start at {} and {}", size,
-                at.next_avail, at.next_used);
+    return Fail(ErrorKind::kInvalidArgument, "a packed queue of size {} cannot start at {} and {}",
+                size, at.next_avail, at.next_used);
   }
   ring->next_avail_ = {at.next_avail, at.avail_wrap};
   ring->next_used_ = {at.next_used, at.used_wrap};
@@ -68,7 +73,8 @@ Status PackedRing::Recover() {
     return {};
   }
   const PackedUsedPosition old = inflight_->OldUsed();
-  if (old.index >= size_) return Fail(ErrorKind::kProtocol, "in-flight records name used index {}", old.index);
+  if (old.index >= size_)
+    return Fail(ErrorKind::kProtocol, "in-flight records name used index {}", old.index);
   // ORDERING: acquire pairs with a dead predecessor's publishing store.
   const uint16_t flags = Flags(old.index).LoadAcquire() & (kAvail | kUsed);
   PackedUsedPosition used;
@@ -84,8 +90,8 @@ Status PackedRing::Recover() {
                 slots_taken_, size_);
   }
   next_avail_ = Move(next_used_, static_cast<int32_t>(slots_taken_));
-  // A predecessor that died before it published its batch has left used elements behind the first slot. The driver must
-  // not run into them when we publish less at once.
+  // A predecessor that died before it published its batch has left used elements behind the first
+  // slot. The driver must not run into them when we publish less at once.
   for (uint32_t i = 0; i < slots_taken_; ++i) {
     const Cursor cursor = Move(next_used_, static_cast<int32_t>(i));
     Flags(cursor.index).StoreRelease(AvailableBits(cursor.wrap));
@@ -98,7 +104,8 @@ memory::GuestCell<uint16_t> PackedRing::Flags(uint16_t index) const {
 }
 
 bool PackedRing::IsAvailable(Cursor cursor) const {
-  // ORDERING: pairs with the driver's release of these flags; the rest of the chain is read after them.
+  // ORDERING: pairs with the driver's release of these flags; the rest of the chain is read after
+  // them.
   return (Flags(cursor.index).LoadAcquire() & (kAvail | kUsed)) == AvailableBits(cursor.wrap);
 }
 
@@ -270,7 +277,8 @@ bool PackedRing::Publish() {
   const bool event_index = (features_ & FeatureBit(VIRTIO_RING_F_EVENT_IDX)) != 0;
   if (flags != VRING_PACKED_EVENT_FLAG_DESC || !event_index) return true;
 
-  // virtio 1.2, 2.8.10: has the batch passed the slot that the driver waits for? Counted in slots from the batch's start.
+  // virtio 1.2, 2.8.10: has the batch passed the slot that the driver waits for? Counted in slots
+  // from the batch's start.
   const auto distance = [this](Cursor to) {
     const int32_t lap = to.wrap == batch_start_.wrap ? 0 : size_;
     return to.index + lap - batch_start_.index;

@@ -33,13 +33,17 @@ class PackedRing final : public Ring {
 
   PackedRing(const memory::GuestMemory& memory, const QueueConfig& config,
              std::unique_ptr<InflightQueue> inflight)
-      : Ring(config.size), memory_(memory), features_(config.features), inflight_(std::move(inflight)) {}
+      : Ring(config.size),
+        memory_(memory),
+        features_(config.features),
+        inflight_(std::move(inflight)) {}
 
   Status Recover();
   memory::GuestCell<uint16_t> Flags(uint16_t index) const;
   bool IsAvailable(Cursor cursor) const;
   Cursor Move(Cursor cursor, int32_t slots) const;
-  // Collects the descriptors of the chain at next_avail_ in descriptors_; false when they break the rules.
+  // Collects the descriptors of the chain at next_avail_ in descriptors_; false when they break the
+  // rules.
   bool Collect(uint16_t head_flags);
   PopResult Build(std::span<const PackedDescriptor> descriptors, Chain& chain);
   bool ArmNotifications();

@@ -25,16 +25,16 @@ struct CommonConfig::Field {
 
 // virtio 1.2, 4.1.4.3, in order of offset and without gaps up to its end.
 constexpr CommonConfig::Field CommonConfig::kFields[] = {
-    {VIRTIO_PCI_COMMON_DFSELECT, 4}, {VIRTIO_PCI_COMMON_DF, 4},
-    {VIRTIO_PCI_COMMON_GFSELECT, 4}, {VIRTIO_PCI_COMMON_GF, 4},
-    {VIRTIO_PCI_COMMON_MSIX, 2},     {VIRTIO_PCI_COMMON_NUMQ, 2},
-    {VIRTIO_PCI_COMMON_STATUS, 1},   {VIRTIO_PCI_COMMON_CFGGENERATION, 1},
-    {VIRTIO_PCI_COMMON_Q_SELECT, 2}, {VIRTIO_PCI_COMMON_Q_SIZE, 2},
-    {VIRTIO_PCI_COMMON_Q_MSIX, 2},   {VIRTIO_PCI_COMMON_Q_ENABLE, 2},
-    {VIRTIO_PCI_COMMON_Q_NOFF, 2},   {VIRTIO_PCI_COMMON_Q_DESCLO, 4},
-    {VIRTIO_PCI_COMMON_Q_DESCHI, 4}, {VIRTIO_PCI_COMMON_Q_AVAILLO, 4},
+    {VIRTIO_PCI_COMMON_DFSELECT, 4},  {VIRTIO_PCI_COMMON_DF, 4},
+    {VIRTIO_PCI_COMMON_GFSELECT, 4},  {VIRTIO_PCI_COMMON_GF, 4},
+    {VIRTIO_PCI_COMMON_MSIX, 2},      {VIRTIO_PCI_COMMON_NUMQ, 2},
+    {VIRTIO_PCI_COMMON_STATUS, 1},    {VIRTIO_PCI_COMMON_CFGGENERATION, 1},
+    {VIRTIO_PCI_COMMON_Q_SELECT, 2},  {VIRTIO_PCI_COMMON_Q_SIZE, 2},
+    {VIRTIO_PCI_COMMON_Q_MSIX, 2},    {VIRTIO_PCI_COMMON_Q_ENABLE, 2},
+    {VIRTIO_PCI_COMMON_Q_NOFF, 2},    {VIRTIO_PCI_COMMON_Q_DESCLO, 4},
+    {VIRTIO_PCI_COMMON_Q_DESCHI, 4},  {VIRTIO_PCI_COMMON_Q_AVAILLO, 4},
     {VIRTIO_PCI_COMMON_Q_AVAILHI, 4}, {VIRTIO_PCI_COMMON_Q_USEDLO, 4},
-    {VIRTIO_PCI_COMMON_Q_USEDHI, 4}, {VIRTIO_PCI_COMMON_Q_NDATA, 2},
+    {VIRTIO_PCI_COMMON_Q_USEDHI, 4},  {VIRTIO_PCI_COMMON_Q_NDATA, 2},
     {VIRTIO_PCI_COMMON_Q_RESET, 2},
 };
 
@@ -155,7 +155,8 @@ CommonConfigAction CommonConfig::SetValue(const Field& field, uint64_t value) {
       // 3.1.1: after FEATURES_OK the driver must not accept new features.
       if (driver_feature_select_ < 2 && !features_ok()) {
         const uint32_t shift = 32 * driver_feature_select_;
-        driver_features_ = (driver_features_ & ~(uint64_t{0xffff'ffff} << shift)) | (value << shift);
+        driver_features_ =
+            (driver_features_ & ~(uint64_t{0xffff'ffff} << shift)) | (value << shift);
       }
       return {};
     case VIRTIO_PCI_COMMON_MSIX:
@@ -247,7 +248,8 @@ CommonConfigAction CommonConfig::WriteQueueReset(uint16_t value) {
 
 void CommonConfig::WriteQueueSize(uint16_t value) {
   QueueRegisters& queue = *Selected();
-  // 4.1.4.3.2: power of two unless packed; queue_enable checks again, since the format may not be settled yet.
+  // 4.1.4.3.2: power of two unless packed; queue_enable checks again, since the format may not be
+  // settled yet.
   if (queue.enabled || value == 0 || value > queue.max_size) return;
   if (!packed() && !std::has_single_bit(value)) return;
   queue.size = value;
@@ -283,8 +285,8 @@ void CommonConfig::FinishReset() {
 
 void CommonConfig::FinishQueueReset(uint16_t queue) {
   const uint16_t size = std::min(info_.queue_sizes[queue], kMaxQueueSize);
-  // 2.6.1.1: everything as after a reset of the device. A foreign backend's maximum need not be a power of two, which
-  // packed rings may use in full.
+  // 2.6.1.1: everything as after a reset of the device. A foreign backend's maximum need not be a
+  // power of two, which packed rings may use in full.
   queues_[queue] = {.max_size = size, .size = std::bit_floor(size)};
 }
 

@@ -1,6 +1,7 @@
-// The common configuration structure of virtio-pci (virtio 1.2, 4.1.4.3) and the negotiation that it carries (2.1, 2.2,
-// 3.1): a register file and state machine without I/O, allocation or locks after construction. What a write asks for
-// comes back as a value; the owner (PciTransport) does it and reports the outcome.
+// The common configuration structure of virtio-pci (virtio 1.2, 4.1.4.3) and the negotiation that
+// it carries (2.1, 2.2, 3.1): a register file and state machine without I/O, allocation or locks
+// after construction. What a write asks for comes back as a value; the owner (PciTransport) does it
+// and reports the outcome.
 //
 //   0 ─► ACKNOWLEDGE ─► DRIVER ─► FEATURES_OK ─► DRIVER_OK        (0 again: reset)
 //                                  └ only if the features are acceptable; else the bit stays clear
@@ -28,7 +29,8 @@ struct QueueRegisters {
   RingAddresses addresses;
 };
 
-// What the owner has to do after a write. `queue` counts for those that name one, `value` for vectors.
+// What the owner has to do after a write. `queue` counts for those that name one, `value` for
+// vectors.
 struct CommonConfigAction {
   enum class Kind : uint8_t {
     kNone,
@@ -50,8 +52,9 @@ class CommonConfig {
   // `info` outlives this; its features may be narrowed by `offered`.
   CommonConfig(const DeviceInfo& info, uint64_t offered);
 
-  // TRUST: any offset and width. Reads of any shape give the bytes of the registers; writes take effect only with the
-  // width of the field (virtio 1.2, 4.1.3.1), or 8 bytes at once for the ring addresses.
+  // TRUST: any offset and width. Reads of any shape give the bytes of the registers; writes take
+  // effect only with the width of the field (virtio 1.2, 4.1.3.1), or 8 bytes at once for the ring
+  // addresses.
   void Read(uint32_t offset, std::span<uint8_t> data) const;
   [[nodiscard]] CommonConfigAction Write(uint32_t offset, std::span<const uint8_t> data);
 
@@ -69,7 +72,8 @@ class CommonConfig {
   uint64_t driver_features() const { return driver_features_; }
   std::span<const QueueRegisters> queues() const { return queues_; }
 
-  // The owner's: the part of the status and the generation that change on other threads, put in when read.
+  // The owner's: the part of the status and the generation that change on other threads, put in
+  // when read.
   void SetOverlay(bool needs_reset, uint8_t generation) {
     needs_reset_ = needs_reset;
     generation_ = generation;
@@ -108,7 +112,8 @@ class CommonConfig {
   std::vector<QueueRegisters> queues_;
 };
 
-// Whether the areas of a queue of this size, at these addresses, are aligned as virtio 1.2, 2.7 and 2.8 want.
+// Whether the areas of a queue of this size, at these addresses, are aligned as virtio 1.2, 2.7
+// and 2.8 want.
 bool RingAddressesAligned(const RingAddresses& addresses, bool packed);
 
 }  // namespace crosvm::virtio

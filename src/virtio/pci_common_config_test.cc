@@ -1,4 +1,5 @@
-// The checklist of virtio 1.2 for the common configuration, by clause; the transport's own is in pci_transport_test.cc.
+// The checklist of virtio 1.2 for the common configuration, by clause; the transport's own is in
+// pci_transport_test.cc.
 #include "virtio/pci_common_config.h"
 
 #include <gtest/gtest.h>
@@ -10,8 +11,8 @@ namespace {
 using Kind = CommonConfigAction::Kind;
 
 constexpr uint64_t kVersion1 = FeatureBit(VIRTIO_F_VERSION_1);
-constexpr uint64_t kOffered = kVersion1 | FeatureBit(VIRTIO_F_RING_PACKED) |
-                              FeatureBit(kFeatureRingReset) | FeatureBit(3);
+constexpr uint64_t kOffered =
+    kVersion1 | FeatureBit(VIRTIO_F_RING_PACKED) | FeatureBit(kFeatureRingReset) | FeatureBit(3);
 
 class CommonConfigTest : public ::testing::Test {
  protected:
@@ -50,10 +51,13 @@ class CommonConfigTest : public ::testing::Test {
     Write(VIRTIO_PCI_COMMON_Q_USEDLO, 4, device);
     Write(VIRTIO_PCI_COMMON_Q_USEDHI, 4, device >> 32);
   }
-  CommonConfigAction Enable(uint16_t value = 1) { return Write(VIRTIO_PCI_COMMON_Q_ENABLE, 2, value); }
+  CommonConfigAction Enable(uint16_t value = 1) {
+    return Write(VIRTIO_PCI_COMMON_Q_ENABLE, 2, value);
+  }
   uint64_t Enabled() { return Read(VIRTIO_PCI_COMMON_Q_ENABLE, 2); }
 
-  DeviceInfo info_{.device_id = 2, .features = kOffered, .queue_sizes = {256, 100}, .config_size = 8};
+  DeviceInfo info_{
+      .device_id = 2, .features = kOffered, .queue_sizes = {256, 100}, .config_size = 8};
   CommonConfig config_{info_, kOffered};
 };
 

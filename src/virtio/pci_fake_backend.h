@@ -27,10 +27,10 @@ class FakeBackend final : public Backend {
   };
 
   std::vector<uint8_t> config_bytes;
-  std::vector<Started> running;      // by Activate and StartQueue
-  uint64_t features = 0;             // of the last Activate
-  uint64_t refused_features = 0;     // CheckFeatures fails when one of these is set
-  std::optional<ErrorKind> failure;  // every call fails with it
+  std::vector<Started> running;         // by Activate and StartQueue
+  uint64_t features = 0;                // of the last Activate
+  uint64_t refused_features = 0;        // CheckFeatures fails when one of these is set
+  std::optional<ErrorKind> failure;     // every call fails with it
   std::vector<RingPosition> positions;  // what Deactivate gives back
   int activations = 0;
   int deactivations = 0;

@@ -32,15 +32,16 @@ PciTransport::PciTransport(const pci::InterruptContext& context, Options& option
       shared_memory_(std::move(options.shared_memory)),
       shared_memory_moved_(std::move(options.shared_memory_moved)),
       failed_(std::move(options.failed)),
-      common_(options.backend->info(), options.backend->info().features & options.feature_mask) {}
+      common_(options.backend->info(), options.backend->info().features & options.feature_mask) {
+}
 
 Result<std::shared_ptr<PciTransport>> PciTransport::Create(const pci::InterruptContext& context,
                                                            Options options) {
   const DeviceInfo& info = options.backend->info();
   if (info.queue_sizes.size() > kMaxQueues || info.config_size > kDeviceConfigSize) {
     return Fail(ErrorKind::kInvalidArgument,
-                "{}: {} queues and {} bytes of configuration are more than fit", options.backend->name(),
-                info.queue_sizes.size(), info.config_size);
+                "{}: {} queues and {} bytes of configuration are more than fit",
+                options.backend->name(), info.queue_sizes.size(), info.config_size);
   }
   std::shared_ptr<PciTransport> self(new PciTransport(context, options));
   TRY_CONTEXT(self->Initialize(context, options), "{}", self->name());
@@ -83,8 +84,7 @@ Status PciTransport::Initialize(const pci::InterruptContext& context, Options& o
       .isr_bits = std::move(isr_bits),
       .intx = std::move(options.intx)};
   interrupts_ = TRY(pci::Interrupts::Create(context, std::move(interrupts)));
-  TRY(config().AddBar(kTransportBar,
-                      {.kind = pci::BarKind::kMemory32, .size = kTransportBarSize}));
+  TRY(config().AddBar(kTransportBar, {.kind = pci::BarKind::kMemory32, .size = kTransportBarSize}));
   TRY(AddCapabilities());
   return AddSharedMemory();
 }
@@ -94,7 +94,8 @@ namespace {
 // The capability without its first two bytes, which ConfigSpace makes.
 template <typename T>
 std::span<const uint8_t> Body(const T& capability) {
-  // SAFETY: the kernel's capability structs are plain bytes and little-endian integers without padding.
+  // SAFETY: the kernel's capability structs are plain bytes and little-endian integers without
+  // padding.
   return std::span(reinterpret_cast<const uint8_t*>(&capability), sizeof(T)).subspan(2);
 }
 
@@ -107,7 +108,8 @@ virtio_pci_cap MakeCap(uint8_t length, uint8_t type, uint32_t offset, uint32_t s
   cap.length = size;
   return cap;
 }
-static_assert(std::endian::native == std::endian::little, "the kernel's __le32 are used as they are");
+static_assert(std::endian::native == std::endian::little,
+              "the kernel's __le32 are used as they are");
 
 }  // namespace
 
@@ -149,8 +151,8 @@ Status PciTransport::AddSharedMemory() {
                   region.size);
     }
     virtio_pci_cap64 cap{};
-    cap.cap = MakeCap(sizeof(cap), VIRTIO_PCI_CAP_SHARED_MEMORY_CFG,
-                      static_cast<uint32_t>(offset), static_cast<uint32_t>(region.size));
+    cap.cap = MakeCap(sizeof(cap), VIRTIO_PCI_CAP_SHARED_MEMORY_CFG, static_cast<uint32_t>(offset),
+                      static_cast<uint32_t>(region.size));
     cap.cap.bar = kSharedMemoryBar;
     cap.cap.id = region.id;
     cap.offset_hi = static_cast<uint32_t>(offset >> 32);
@@ -159,10 +161,9 @@ Status PciTransport::AddSharedMemory() {
     offset = *end;
   }
   if (offset == 0) return {};
-  return config().AddBar(kSharedMemoryBar,
-                         {.kind = pci::BarKind::kMemory64,
-                          .size = std::bit_ceil(std::max<uint64_t>(offset, 4096)),
-                          .prefetchable = true});
+  return config().AddBar(kSharedMemoryBar, {.kind = pci::BarKind::kMemory64,
+                                            .size = std::bit_ceil(std::max<uint64_t>(offset, 4096)),
+                                            .prefetchable = true});
 }
 
 std::optional<uint64_t> PciTransport::SharedMemoryOffset(uint8_t id) const {

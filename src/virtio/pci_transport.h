@@ -1,6 +1,7 @@
-// A virtio device on the PCI bus (virtio 1.2, 4.1; modern interface only): a pci::Function in front of a Backend. Owns
-// the registers, the doorbells and the interrupts; the rings and the data are the backend's business. Runs in the VMM:
-// register accesses on vCPU threads, the rest on the main thread.
+// A virtio device on the PCI bus (virtio 1.2, 4.1; modern interface only): a pci::Function in front
+// of a Backend. Owns the registers, the doorbells and the interrupts; the rings and the data are
+// the backend's business. Runs in the VMM: register accesses on vCPU threads, the rest on the main
+// thread.
 //
 // BAR 0 (32-bit memory, 32 KiB):
 //   0x0000 common configuration   0x2000 device configuration   0x6000 MSI-X table
@@ -42,45 +43,49 @@ inline constexpr uint32_t kNotifyMultiplier = 4;
 inline constexpr uint32_t kMsixTableOffset = 0x6000;
 inline constexpr uint32_t kMsixPendingOffset = 0x7000;
 
-// A region of virtio shared memory (2.10). All regions of a device lie one after the other in BAR 4.
+// A region of virtio shared memory (2.10). All regions of a device lie one after the other in
+// BAR 4.
 struct SharedMemoryRegion {
   uint8_t id = 0;
   uint64_t size = 0;  // a multiple of the page size
 };
 
-// Lock order: the Root's locks, then mutex_, then those of Interrupts, the router and the VM. Backend calls are made
-// under mutex_; BackendEvents take no lock of the transport.
+// Lock order: the Root's locks, then mutex_, then those of Interrupts, the router and the VM.
+// Backend calls are made under mutex_; BackendEvents take no lock of the transport.
 class PciTransport final : public pci::Function, public std::enable_shared_from_this<PciTransport> {
  public:
   struct Options {
     std::shared_ptr<Backend> backend;
     memory::GuestMemory memory;
-    uint64_t feature_mask = ~uint64_t{0};  // features of the backend that may be offered
+    uint64_t feature_mask = ~uint64_t{0};      // features of the backend that may be offered
     std::unique_ptr<bus::InterruptLine> intx;  // null: MSI-X only
     uint8_t intx_pin = 1;                      // 1 = INTA; used when there is an `intx`
     uint8_t intx_irq = 0;                      // for the interrupt line register
     std::vector<SharedMemoryRegion> shared_memory;
-    // BAR 4 is at this guest address now, or nowhere. On a vCPU thread, no lock of the transport held.
+    // BAR 4 is at this guest address now, or nowhere. On a vCPU thread, no lock of the transport
+    // held.
     std::function<void(std::optional<uint64_t>)> shared_memory_moved;
-    // The backend is gone or does not answer; any thread, maybe with the transport's lock held, so only hand it on
-    // (EventLoop::Post). The owner then restarts it and calls Reattached(), or calls MarkNeedsReset(). When empty, the
-    // transport marks itself.
+    // The backend is gone or does not answer; any thread, maybe with the transport's lock held, so
+    // only hand it on (EventLoop::Post). The owner then restarts it and calls Reattached(), or
+    // calls MarkNeedsReset(). When empty, the transport marks itself.
     std::function<void(Error)> failed;
   };
 
-  // kInvalidArgument when the device has more queues or configuration than the layout above can hold.
+  // kInvalidArgument when the device has more queues or configuration than the layout above can
+  // hold.
   static Result<std::shared_ptr<PciTransport>> Create(const pci::InterruptContext& context,
                                                       Options options);
   // On the main thread. Does not deactivate the backend.
   ~PciTransport() override;
 
-  // VM suspend: drains the backend and keeps the ring positions. The vCPUs are stopped. A failure leaves the transport
-  // paused; the device restarts from the positions in its rings.
+  // VM suspend: drains the backend and keeps the ring positions. The vCPUs are stopped. A failure
+  // leaves the transport paused; the device restarts from the positions in its rings.
   Status Pause();
   // The reverse; also signals every queue once, so that nothing that came meanwhile is missed.
   Status Unpause();
-  // The backend has been restarted after a crash: hands it the driver's choices again and continues the queues where the
-  // rings say they are (packed rings: where the backend's in-flight record says).
+  // The backend has been restarted after a crash: hands it the driver's choices again and continues
+  // the queues where the rings say they are (packed rings: where the backend's in-flight record
+  // says).
   Status Reattached();
   // Sets DEVICE_NEEDS_RESET (2.1.2) and tells the driver. Any thread.
   void MarkNeedsReset();
@@ -174,7 +179,8 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
   std::vector<RingPosition> positions_ CROSVM_GUARDED_BY(mutex_);
   std::vector<std::optional<uint64_t>> io_events_ CROSVM_GUARDED_BY(mutex_);
 
-  // Set by the backend's thread without mutex_, which may be held by a call that waits for that very thread.
+  // Set by the backend's thread without mutex_, which may be held by a call that waits for that
+  // very thread.
   std::atomic<bool> needs_reset_{false};
   std::atomic<bool> backend_gone_{false};
   std::atomic<bool> running_{false};  // DRIVER_OK

@@ -1,5 +1,6 @@
-// A guest's accesses to a virtio PCI function in any order: BAR 0, configuration space with its window, and a backend
-// that fails, changes its configuration or signals in between. The fake backend checks what it is handed.
+// A guest's accesses to a virtio PCI function in any order: BAR 0, configuration space with its
+// window, and a backend that fails, changes its configuration or signals in between. The fake
+// backend checks what it is handed.
 #include <linux/virtio_pci.h>
 
 #include <algorithm>
@@ -80,8 +81,10 @@ class Machine {
   hypervisor::IrqRouter router_{vm_, {}, hypervisor::Gsi(24)};
   bus::Bus mmio_{"MMIO"};
   bus::Bus io_{"I/O ports"};
-  pci::Root root_{mmio_, io_,
-                  {.memory = {{kBase, 0x100'0000}, {uint64_t{1} << 32, uint64_t{1} << 36}}, .io = {}}};
+  pci::Root root_{
+      mmio_,
+      io_,
+      {.memory = {{kBase, 0x100'0000}, {uint64_t{1} << 32, uint64_t{1} << 36}}, .io = {}}};
   std::shared_ptr<FakeBackend> backend_;
   std::shared_ptr<PciTransport> transport_;
 };

@@ -20,7 +20,8 @@ struct RingLengths {
   uint64_t device;
 };
 
-// virtio 1.2, 2.7 and 2.8.10. EVENT_IDX adds a word to both split areas, whose driver always allocates it.
+// virtio 1.2, 2.7 and 2.8.10. EVENT_IDX adds a word to both split areas, whose driver always
+// allocates it.
 RingLengths LengthsOf(uint16_t size, bool packed) {
   const uint64_t entries = size;
   if (packed) return {.descriptors = 16 * entries, .driver = 4, .device = 4};
@@ -79,8 +80,8 @@ void PciTransport::Reset() {
   UpdateIoEvents();
   if (active_) {
     active_ = false;
-    // Blocks the vCPU until the device is idle, at most for the backend's timeout (4.1.4.3.1: the driver waits for the
-    // status to read 0).
+    // Blocks the vCPU until the device is idle, at most for the backend's timeout (4.1.4.3.1: the
+    // driver waits for the status to read 0).
     Result<std::vector<RingPosition>> drained = backend_->Deactivate();
     if (!drained.has_value()) OnBackendError(std::move(drained).error());
   }
@@ -189,7 +190,8 @@ void PciTransport::PositionsFromRings() {
     positions_[i] = {};
     const QueueRegisters& queue = common_.queues()[i];
     if (packed || !queue.enabled) continue;
-    // What was completed is published in the used index; what was taken beyond it is in the in-flight record.
+    // What was completed is published in the used index; what was taken beyond it is in the
+    // in-flight record.
     const std::optional<memory::GuestAddr> used = memory::Add(queue.addresses.device, 2);
     const auto cell = used ? memory_.Cell<uint16_t>(*used) : std::nullopt;
     if (!cell) continue;
@@ -201,7 +203,8 @@ void PciTransport::PositionsFromRings() {
 void PciTransport::SignalAllQueues() {
   for (size_t i = 0; i < kicks_.size(); ++i) {
     if (!common_.queues()[i].enabled) continue;
-    // The predecessor may have taken a kick without acting on it, and published without interrupting.
+    // The predecessor may have taken a kick without acting on it, and published without
+    // interrupting.
     kicks_[i].Signal();
     interrupts_->call(i).Signal();
   }

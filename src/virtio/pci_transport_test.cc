@@ -35,11 +35,10 @@ class PciTransportTest : public ::testing::Test {
       ASSERT_TRUE(root_.Remove(at_).has_value());
     }
     transport_.reset();
-    backend_ = std::make_shared<FakeBackend>(
-        DeviceInfo{.device_id = VIRTIO_ID_BLOCK,
-                   .features = kQueueFeatures | FeatureBit(6),
-                   .queue_sizes = {256, 64, 64},
-                   .config_size = 10});
+    backend_ = std::make_shared<FakeBackend>(DeviceInfo{.device_id = VIRTIO_ID_BLOCK,
+                                                        .features = kQueueFeatures | FeatureBit(6),
+                                                        .queue_sizes = {256, 64, 64},
+                                                        .config_size = 10});
     PciTransport::Options options;
     options.backend = backend_;
     options.memory = memory_;
@@ -142,8 +141,10 @@ class PciTransportTest : public ::testing::Test {
   pci::SharedLine line_{std::make_shared<pci::VmInterruptLine>(vm_, kIntx)};
   bus::Bus mmio_{"MMIO"};
   bus::Bus io_{"I/O ports"};
-  pci::Root root_{mmio_, io_,
-                  {.memory = {{kBase, 0x1000'0000}, {uint64_t{1} << 32, uint64_t{1} << 40}}, .io = {}}};
+  pci::Root root_{
+      mmio_,
+      io_,
+      {.memory = {{kBase, 0x1000'0000}, {uint64_t{1} << 32, uint64_t{1} << 40}}, .io = {}}};
   memory::GuestMemory memory_;
   std::shared_ptr<FakeBackend> backend_;
   std::shared_ptr<PciTransport> transport_;
@@ -157,7 +158,8 @@ TEST_F(PciTransportTest, Clause_4_1_2_Identity) {
   EXPECT_EQ(ConfigRead(PCI_INTERRUPT_LINE, 2), 0x010bU);
 }
 
-// The whole header and capability list, as `lspci -xxx` would show it. Guests' drivers bind by these bytes.
+// The whole header and capability list, as `lspci -xxx` would show it. Guests' drivers bind by
+// these bytes.
 TEST_F(PciTransportTest, GoldenConfigurationSpace) {
   constexpr const char* kGolden =
       "00: f4 1a 42 10 06 00 10 00 01 00 00 01 00 00 00 00\n"
@@ -427,9 +429,14 @@ TEST_F(PciTransportTest, Clause_4_1_4_9_ConfigWindowReachesTheRegisters) {
   point(0, kDeviceConfigOffset, 4);
   EXPECT_EQ(ConfigRead(window + 16, 4), 0x04030201U);
   // What is no valid window does nothing.
-  for (const auto& [bar, offset, length] :
-       {std::tuple<uint8_t, uint32_t, uint32_t>{1, 20, 1}, {0, 20, 0}, {0, 20, 3}, {0, 20, 8},
-        {0, 21, 2}, {0, 0x8000, 4}, {0, 0xffff'fffc, 4}, {6, 20, 1}}) {
+  for (const auto& [bar, offset, length] : {std::tuple<uint8_t, uint32_t, uint32_t>{1, 20, 1},
+                                            {0, 20, 0},
+                                            {0, 20, 3},
+                                            {0, 20, 8},
+                                            {0, 21, 2},
+                                            {0, 0x8000, 4},
+                                            {0, 0xffff'fffc, 4},
+                                            {6, 20, 1}}) {
     point(bar, offset, length);
     ConfigWrite(window + 16, 4, 0x80);
     (void)ConfigRead(window + 16, 4);
@@ -451,15 +458,17 @@ TEST_F(PciTransportTest, RemovalGivesEverythingBack) {
 
 TEST_F(PciTransportTest, TooLargeDevicesAreRefused) {
   PciTransport::Options options;
-  options.backend = std::make_shared<FakeBackend>(
-      DeviceInfo{.device_id = 1, .features = kVersion1, .queue_sizes = std::vector<uint16_t>(1025, 8)});
-  EXPECT_FALSE(PciTransport::Create({.vm = vm_, .router = router_, .loop = loop_}, std::move(options))
-                   .has_value());
+  options.backend = std::make_shared<FakeBackend>(DeviceInfo{
+      .device_id = 1, .features = kVersion1, .queue_sizes = std::vector<uint16_t>(1025, 8)});
+  EXPECT_FALSE(
+      PciTransport::Create({.vm = vm_, .router = router_, .loop = loop_}, std::move(options))
+          .has_value());
 }
 
 TEST_F(PciTransportTest, Hostile_BarOverOthersAndOverRam) {
   Drive();
-  for (const uint64_t base : {uint64_t{0}, uint64_t{0x8000}, uint64_t{0xfee0'0000}, uint64_t{0xffff'8000}}) {
+  for (const uint64_t base :
+       {uint64_t{0}, uint64_t{0x8000}, uint64_t{0xfee0'0000}, uint64_t{0xffff'8000}}) {
     ConfigWrite(PCI_BASE_ADDRESS_0, 4, base);
     EXPECT_EQ(vm_.io_event_count(), 0U);
   }
@@ -470,7 +479,8 @@ TEST_F(PciTransportTest, Hostile_BarOverOthersAndOverRam) {
 TEST_F(PciTransportTest, Hostile_EveryWidthAtEveryOffset) {
   Drive();
   std::array<uint8_t, 8> data{};
-  for (uint64_t offset = 0; offset < kTransportBarSize; offset += (offset % 0x1000 < 0x80 ? 1U : 61U)) {
+  for (uint64_t offset = 0; offset < kTransportBarSize;
+       offset += (offset % 0x1000 < 0x80 ? 1U : 61U)) {
     for (const size_t width : {1U, 2U, 3U, 4U, 5U, 8U}) {
       if (offset + width > kTransportBarSize) continue;
       for (const uint8_t value : std::to_array<uint8_t>({0x00, 0x01, 0xff})) {

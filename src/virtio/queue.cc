@@ -12,12 +12,14 @@ namespace {
 
 constexpr uint32_t kIndexMask = 0x7fff;
 constexpr uint32_t kWrapBit = 1 << 15;
-// Chains of up to this many slices cost no allocation from the first request on; longer ones keep what they grew to.
+// Chains of up to this many slices cost no allocation from the first request on; longer ones keep
+// what they grew to.
 constexpr size_t kUsualSlices = 8;
 
 }  // namespace
 
-// vhost-user, VHOST_USER_SET_VRING_BASE: for packed rings, avail index and wrap below, used index and wrap above.
+// vhost-user, VHOST_USER_SET_VRING_BASE: for packed rings, avail index and wrap below, used index
+// and wrap above.
 RingPosition RingPosition::FromVringBase(uint32_t base, bool packed) {
   if (!packed) return {.next_avail = static_cast<uint16_t>(base)};
   const uint32_t used = base >> 16;
@@ -63,7 +65,9 @@ Result<Queue> Queue::Create(memory::GuestMemory memory, const QueueConfig& confi
   return queue;
 }
 
-uint16_t Queue::size() const { return ring_->size(); }
+uint16_t Queue::size() const {
+  return ring_->size();
+}
 
 std::optional<Chain> Queue::Pop() {
   if (broken_) return std::nullopt;
@@ -145,7 +149,9 @@ RingPosition Queue::position() const {
   return ring_->position();
 }
 
-bool Queue::recovery_pending() const { return ring_->recovery_pending(); }
+bool Queue::recovery_pending() const {
+  return ring_->recovery_pending();
+}
 
 void Queue::MarkBroken(const char* why) {
   broken_ = true;

@@ -1,4 +1,5 @@
-// The rules of virtio 1.2, chapters 2.6 to 2.8, each for split and packed rings, with and without EVENT_IDX.
+// The rules of virtio 1.2, chapters 2.6 to 2.8, each for split and packed rings, with and without
+// EVENT_IDX.
 #include "virtio/queue.h"
 
 #include <gtest/gtest.h>
@@ -64,7 +65,8 @@ TEST_P(QueueTest, EmptyQueueGivesNothing) {
 
 TEST_P(QueueTest, RequestAndAnswer) {
   Queue queue = driver_.MakeQueue();
-  const uint16_t id = driver_.Chain().Readable("pi").Readable("ng").Writable(3).Writable(3).Submit();
+  const uint16_t id =
+      driver_.Chain().Readable("pi").Readable("ng").Writable(3).Writable(3).Submit();
   std::optional<Chain> chain = queue.Pop();
   ASSERT_TRUE(chain);
   EXPECT_EQ(chain->id(), id);
@@ -84,7 +86,8 @@ TEST_P(QueueTest, RequestAndAnswer) {
 }
 
 TEST_P(QueueTest, ManyLapsOverTheRing) {
-  // Three descriptors a chain do not divide the ring: every alignment and both wrap parities come up.
+  // Three descriptors a chain do not divide the ring: every alignment and both wrap parities come
+  // up.
   Queue queue = driver_.MakeQueue();
   for (int i = 0; i < 70000; ++i) {
     const std::string text = std::to_string(i);
@@ -331,10 +334,10 @@ TEST_P(QueueTest, BadConfigurationsAreRefused) {
     config.size = static_cast<uint16_t>(size);
     EXPECT_TRUE(refused(config)) << size;
   }
-  for (memory::GuestAddr RingAddresses::*area :
+  for (memory::GuestAddr RingAddresses::* area :
        {&RingAddresses::descriptors, &RingAddresses::driver, &RingAddresses::device}) {
-    for (const uint64_t address : {uint64_t{0x400000}, uint64_t{0x3fffff}, ~uint64_t{0}, ~uint64_t{15},
-                                   good.addresses.descriptors.value() + 1}) {
+    for (const uint64_t address : {uint64_t{0x400000}, uint64_t{0x3fffff}, ~uint64_t{0},
+                                   ~uint64_t{15}, good.addresses.descriptors.value() + 1}) {
       QueueConfig config = good;
       config.addresses.*area = memory::GuestAddr(address);
       EXPECT_TRUE(refused(config)) << std::hex << address;
@@ -377,15 +380,18 @@ class HostileQueueTest : public QueueTest {
 
 INSTANTIATE_TEST_SUITE_P(Formats, HostileQueueTest,
                          ::testing::Values(Format{false, false}, Format{true, false}),
-                         [](const auto& param_info) { return param_info.param.packed ? "Packed" : "Split"; });
+                         [](const auto& param_info) {
+                           return param_info.param.packed ? "Packed" : "Split";
+                         });
 
 TEST_P(HostileQueueTest, Hostile_BadBuffers) {
   struct Case {
     uint64_t address;
     uint32_t length;
   };
-  for (const Case& bad : {Case{0x400000, 1}, Case{0x3fffff, 2}, Case{~uint64_t{0}, 1},
-                          Case{~uint64_t{0} - 3, 16}, Case{0, 0xffffffff}, Case{1ull << 63, 4096}}) {
+  for (const Case& bad :
+       {Case{0x400000, 1}, Case{0x3fffff, 2}, Case{~uint64_t{0}, 1}, Case{~uint64_t{0} - 3, 16},
+        Case{0, 0xffffffff}, Case{1ull << 63, 4096}}) {
     Driver driver(memory_, Options());
     Queue queue = driver.MakeQueue();
     driver.Chain().Readable("good").Raw(bad.address, bad.length, 0).Submit();
@@ -438,8 +444,8 @@ TEST_P(HostileQueueTest, IndirectWriteFlagIsIgnored) {
   // virtio 1.2, 2.7.5.3.2
   const memory::GuestAddr table = driver_.Allocate(16);
   ASSERT_TRUE(memory_.Write(memory::GuestAddr(table.value() + 8), Le32(4)));
-  EXPECT_FALSE(Breaks(driver_.Chain().Raw(
-      table.value(), 16, VRING_DESC_F_INDIRECT | VRING_DESC_F_WRITE)));
+  EXPECT_FALSE(
+      Breaks(driver_.Chain().Raw(table.value(), 16, VRING_DESC_F_INDIRECT | VRING_DESC_F_WRITE)));
 }
 
 TEST_P(HostileQueueTest, Hostile_ChainOfMoreThanFourGibibytes) {
@@ -465,8 +471,7 @@ TEST_P(HostileQueueTest, Hostile_EndlessChain) {
     }
   } else {
     for (uint16_t slot = 0; slot < 16; ++slot) {
-      driver_.PokeDescriptor(slot, 0, 4, VRING_DESC_F_NEXT,
-                             static_cast<uint16_t>((slot + 1) % 16));
+      driver_.PokeDescriptor(slot, 0, 4, VRING_DESC_F_NEXT, static_cast<uint16_t>((slot + 1) % 16));
     }
   }
   EXPECT_TRUE(BreaksNow(queue));

@@ -1,5 +1,6 @@
-// What is in memory after each single store of a device: the order in which results become visible (design.md, M5), and
-// that a successor of a device that died there completes every request exactly once.
+// What is in memory after each single store of a device: the order in which results become visible
+// (design.md, M5), and that a successor of a device that died there completes every request exactly
+// once.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -102,7 +103,8 @@ TEST_P(RecoveryTest, ResultsAreCompleteWhenTheyBecomeVisible) {
     visible_before = used.size();
     for (size_t i = 0; i < used.size(); ++i) {
       EXPECT_EQ(used[i].written, 3u);
-      EXPECT_EQ(std::string(used[i].data.begin(), used[i].data.begin() + 3), i == 0 ? "one" : "two");
+      EXPECT_EQ(std::string(used[i].data.begin(), used[i].data.begin() + 3),
+                i == 0 ? "one" : "two");
     }
   }
   EXPECT_EQ(visible_before, 2u);
@@ -212,8 +214,7 @@ TEST_P(RecoveryTest, Hostile_Records) {
       state = state * 1664525u + 1013904223u;
       records_->data()[i] = static_cast<uint8_t>(seed % 3 == 0 ? state >> 24 : (state >> 24) % 5);
     }
-    Result<Queue> queue =
-        Queue::Create(memory_, driver.MakeConfig(), {}, {}, Records());
+    Result<Queue> queue = Queue::Create(memory_, driver.MakeConfig(), {}, {}, Records());
     if (!queue) continue;
     int popped = 0;
     while (std::optional<Chain> chain = queue->Pop()) {

@@ -38,7 +38,8 @@ class Ring {
   virtual void Complete(const Chain& chain, uint32_t written) = 0;
   // Forgets the chain without a used element.
   virtual void Abandon(const Chain& chain) = 0;
-  // Shows the driver all used elements; true when it wants an interrupt for them. REQUIRES: there are some.
+  // Shows the driver all used elements; true when it wants an interrupt for them. REQUIRES: there
+  // are some.
   virtual bool Publish() = 0;
   virtual RingPosition position() const = 0;
   // Requests of a predecessor are waiting that Pop() has not returned yet.

@@ -21,8 +21,8 @@ Result<memory::GuestSlice> Area(const memory::GuestMemory& memory, const char* w
                                 memory::GuestAddr address, uint64_t size, uint64_t alignment) {
   const std::optional<memory::GuestSlice> slice = memory.Slice(address, size);
   if (!slice || !IsAligned(address.value(), alignment)) {
-    return Fail(ErrorKind::kInvalidArgument, "the {} at {:#x} is misaligned or outside memory", what,
-                address.value());
+    return Fail(ErrorKind::kInvalidArgument, "the {} at {:#x} is misaligned or outside memory",
+                what, address.value());
   }
   return *slice;
 }
@@ -39,13 +39,14 @@ Result<std::unique_ptr<Ring>> SplitRing::Create(const memory::GuestMemory& memor
                                                 std::unique_ptr<InflightQueue> inflight) {
   const uint64_t size = config.size;
   if (size == 0 || size > kMaxQueueSize || (size & (size - 1)) != 0) {
-    return Fail(ErrorKind::kInvalidArgument, "a split queue of size {} (want a power of two)", size);
+    return Fail(ErrorKind::kInvalidArgument, "a split queue of size {} (want a power of two)",
+                size);
   }
   std::unique_ptr<SplitRing> ring(new SplitRing(memory, config, std::move(inflight)));
   ring->table_ = TRY(Area(memory, "descriptor table", config.addresses.descriptors,
                           size * sizeof(RawDescriptor), kDescriptorAlign));
-  const memory::GuestSlice avail =
-      TRY(Area(memory, "available ring", config.addresses.driver, kRingHeader + 2 * size + 2, kAvailAlign));
+  const memory::GuestSlice avail = TRY(Area(memory, "available ring", config.addresses.driver,
+                                            kRingHeader + 2 * size + 2, kAvailAlign));
   const memory::GuestSlice used =
       TRY(Area(memory, "used ring", config.addresses.device,
                kRingHeader + sizeof(UsedElement) * size + 2, kUsedAlign));
@@ -71,7 +72,8 @@ Result<std::unique_ptr<Ring>> SplitRing::Create(const memory::GuestMemory& memor
       ring->recovered_ = ring->inflight_->Recover(ring->next_used_);
       // TRUST: the records are the peer's and may be those of a larger queue.
       for (const uint16_t id : ring->recovered_) {
-        if (id >= size) return Fail(ErrorKind::kProtocol, "in-flight records name head {} of {}", id, size);
+        if (id >= size)
+          return Fail(ErrorKind::kProtocol, "in-flight records name head {} of {}", id, size);
       }
       // All that was taken is either published or in flight.
       ring->next_avail_ = static_cast<uint16_t>(ring->next_used_ + ring->recovered_.size());
@@ -89,7 +91,8 @@ PopResult SplitRing::Pop(Chain& chain) {
     return result;
   }
   while (next_avail_ == seen_avail_) {
-    // ORDERING: pairs with the driver's release of the index; ring entry and descriptors are read after it.
+    // ORDERING: pairs with the driver's release of the index; ring entry and descriptors are read
+    // after it.
     seen_avail_ = avail_index_.LoadAcquire();
     if (next_avail_ != seen_avail_) break;
     if (!ArmNotifications()) return PopResult::kEmpty;
@@ -151,7 +154,8 @@ void SplitRing::Undo(const Chain& chain) {
 
 void SplitRing::SuppressNotifications() {
   armed_ = false;
-  // With event indices nothing need be done: the driver notifies only for the index that we waited for last.
+  // With event indices nothing need be done: the driver notifies only for the index that we waited
+  // for last.
   if ((features_ & FeatureBit(VIRTIO_RING_F_EVENT_IDX)) != 0) return;
   used_flags_.StoreRelaxed(VRING_USED_F_NO_NOTIFY);
 }
@@ -166,8 +170,8 @@ bool SplitRing::ArmNotifications() {
   }
   armed_ = true;
   armed_at_ = next_avail_;
-  // ORDERING: virtio 1.2, 2.7.10.1: the wish to be notified must be visible before the last look at the index, else a
-  // driver that adds in between notifies nobody.
+  // ORDERING: virtio 1.2, 2.7.10.1: the wish to be notified must be visible before the last look at
+  // the index, else a driver that adds in between notifies nobody.
   memory::FullFence();
   seen_avail_ = avail_index_.LoadAcquire();
   return seen_avail_ != next_avail_;
@@ -198,8 +202,8 @@ bool SplitRing::Publish() {
     inflight_->AfterPublish(batch_, next_used_);
     batch_.clear();
   }
-  // ORDERING: the index must be visible before the suppression word is read (M5), else a driver that enables
-  // interrupts in between waits for ever.
+  // ORDERING: the index must be visible before the suppression word is read (M5), else a driver
+  // that enables interrupts in between waits for ever.
   memory::FullFence();
   if ((features_ & FeatureBit(VIRTIO_RING_F_EVENT_IDX)) != 0) {
     return PassedEvent(used_event_.LoadRelaxed(), next_used_, before);

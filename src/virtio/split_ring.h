@@ -27,7 +27,10 @@ class SplitRing final : public Ring {
  private:
   SplitRing(const memory::GuestMemory& memory, const QueueConfig& config,
             std::unique_ptr<InflightQueue> inflight)
-      : Ring(config.size), memory_(memory), features_(config.features), inflight_(std::move(inflight)) {}
+      : Ring(config.size),
+        memory_(memory),
+        features_(config.features),
+        inflight_(std::move(inflight)) {}
 
   PopResult Build(uint16_t head, Chain& chain);
   // Enables notifications; true when the driver has added something in between.
@@ -52,7 +55,7 @@ class SplitRing final : public Ring {
   uint16_t published_used_ = 0;
   bool armed_ = false;
   uint16_t armed_at_ = 0;
-  std::vector<uint16_t> batch_;     // ids completed since the last Publish; inflight only
+  std::vector<uint16_t> batch_;      // ids completed since the last Publish; inflight only
   std::vector<uint16_t> recovered_;  // ids of a predecessor, oldest first
   size_t next_recovered_ = 0;
 };

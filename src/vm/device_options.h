@@ -1,4 +1,5 @@
-// Which devices a configuration asks for, in the order that defines their PCI slots and guest names. Pure.
+// Which devices a configuration asks for, in the order that defines their PCI slots and guest
+// names. Pure.
 #pragma once
 
 #include <string>

@@ -14,7 +14,8 @@ namespace crosvm::vm {
 namespace {
 
 constexpr std::chrono::seconds kHeartbeatInterval{2};
-// A device that has not answered for this long hangs. Generous: hosts are loaded, and emulated ones slow.
+// A device that has not answered for this long hangs. Generous: hosts are loaded, and emulated ones
+// slow.
 constexpr std::chrono::seconds kHeartbeatTimeout{10};
 // This many deaths within the window end the restarts.
 constexpr size_t kMaxDeaths = 3;
@@ -34,7 +35,8 @@ constexpr std::string_view StateName(State state) {
   return "?";
 }
 
-// What a foreign back-end cannot tell by the protocol. Queues that it does not have are dropped by the frontend.
+// What a foreign back-end cannot tell by the protocol. Queues that it does not have are dropped by
+// the frontend.
 Result<virtio::DeviceInfo> ForeignInfo(std::string_view kind) {
   constexpr uint16_t kQueueSize = 256;
   virtio::DeviceInfo info;
@@ -104,11 +106,12 @@ Status DeviceSet::Add(const devices::DeviceModule& module, std::string_view opti
   device->label = fmt::format("{}[{}]", module.name,
                               std::count_if(devices_.begin(), devices_.end(), same_kind));
   device->prepared = TRY_CONTEXT(module.prepare(option), "{}", device->label);
-  device->hosted = TRY_CONTEXT(
-      device_host::Launch(module, device->prepared,
-                          {.label = device->label, .placement = policy_.placement}),
-      "starting {}", device->label);
-  TRY_CONTEXT(Plug(*device, std::move(device->hosted.vhost_user), device->hosted.info), "starting {}", device->label);
+  device->hosted =
+      TRY_CONTEXT(device_host::Launch(module, device->prepared,
+                                      {.label = device->label, .placement = policy_.placement}),
+                  "starting {}", device->label);
+  TRY_CONTEXT(Plug(*device, std::move(device->hosted.vhost_user), device->hosted.info),
+              "starting {}", device->label);
   TRY(WatchProcess(*device));
   devices_.push_back(std::move(device));
   return {};
@@ -118,8 +121,7 @@ Status DeviceSet::AddForeign(std::string_view kind, const std::string& socket_pa
   auto device = std::make_unique<Managed>();
   device->kind = fmt::format("vhost-user-{}", kind);
   device->label = fmt::format("{} at {}", device->kind, socket_path);
-  sys::UnixSocket socket =
-      TRY(sys::UnixSocket::Connect(socket_path, sys::SocketType::kStream));
+  sys::UnixSocket socket = TRY(sys::UnixSocket::Connect(socket_path, sys::SocketType::kStream));
   virtio::DeviceInfo info = TRY(ForeignInfo(kind));
   TRY_CONTEXT(Plug(*device, std::move(socket), std::move(info)), "{}", device->label);
   devices_.push_back(std::move(device));
@@ -163,7 +165,8 @@ Status DeviceSet::WatchProcess(Managed& device) {
         const std::string how = status.has_value() && status->has_value()
                                     ? (*status)->ToString()
                                     : std::string("unknown end");
-        OnFailed(device, fmt::format("the process (pid {}) ended: {}", device.hosted.process.pid(), how));
+        OnFailed(device,
+                 fmt::format("the process (pid {}) ended: {}", device.hosted.process.pid(), how));
       }));
   return {};
 }
@@ -218,8 +221,8 @@ void DeviceSet::OnFailed(Managed& device, std::string why) {
   if (device.module == nullptr) {
     obstacle = "it is served by a foreign process";
   } else if (device.deaths.size() >= kMaxDeaths) {
-    obstacle = fmt::format("{} failures within {} seconds", device.deaths.size(),
-                           kDeathWindow.count());
+    obstacle =
+        fmt::format("{} failures within {} seconds", device.deaths.size(), kDeathWindow.count());
   } else {
     const Status restarted = Restart(device);
     if (restarted.has_value()) return;

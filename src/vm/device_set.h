@@ -1,4 +1,5 @@
-// The virtio devices of a VM: starts each, puts it on the PCI bus, watches it, and starts it anew when it dies.
+// The virtio devices of a VM: starts each, puts it on the PCI bus, watches it, and starts it anew
+// when it dies.
 #pragma once
 
 #include <deque>
@@ -49,7 +50,8 @@ class DeviceSet {
             std::function<void(std::string why)> give_up);
   ~DeviceSet();
 
-  // Prepares (opens what `option` names), starts and plugs in one device. Devices get slots in the order of the calls.
+  // Prepares (opens what `option` names), starts and plugs in one device. Devices get slots in the
+  // order of the calls.
   Status Add(const devices::DeviceModule& module, std::string_view option);
   // A device that a foreign process serves at a Unix socket.
   Status AddForeign(std::string_view kind, const std::string& socket_path);

@@ -15,7 +15,8 @@ namespace crosvm::vm {
 // Thread-safe. The first reason to end wins: a panic that is followed by a reset is a panic.
 class GuestEvents final : public platform::VmEvents {
  public:
-  // `loop` outlives this object and is stopped when the VM is to end. `suspend` is called on its thread.
+  // `loop` outlives this object and is stopped when the VM is to end. `suspend` is called on its
+  // thread.
   GuestEvents(event::EventLoop& loop, std::function<void()> suspend)
       : loop_(loop), suspend_(std::move(suspend)) {}
 

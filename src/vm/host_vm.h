@@ -15,7 +15,7 @@ namespace crosvm::vm {
 struct HostVm {
   memory::GuestMemory memory;  // outlives the VM, whose slots map it
   x86_64::MemoryLayout layout;
-  sys::UniqueFd firmware;      // --bios
+  sys::UniqueFd firmware;  // --bios
   std::unique_ptr<hypervisor::ArchVm> vm;
 };
 

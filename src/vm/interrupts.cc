@@ -20,8 +20,8 @@ Result<std::unique_ptr<Interrupts>> Interrupts::Create(event::EventLoop& loop,
       std::make_unique<hypervisor::IrqRouter>(vm, x86_64::BaseIrqRoutes(mode), first_msi);
   TRY(self->router_->Start());
   if (split) {
-    auto output = TRY(platform::KvmIoapicOutput::Create(vm, *self->router_,
-                                                        x86_64::kSplitIoApicPins));
+    auto output =
+        TRY(platform::KvmIoapicOutput::Create(vm, *self->router_, x86_64::kSplitIoApicPins));
     self->split_ = std::make_unique<platform::SplitIrqChip>(
         loop, std::move(output),
         [raw = self.get()] {
@@ -31,8 +31,7 @@ Result<std::unique_ptr<Interrupts>> Interrupts::Create(event::EventLoop& loop,
     TRY(self->split_->Insert(io_bus, mmio_bus, x86_64::kIoApicBase));
   }
   for (uint32_t i = 0; i < x86_64::kIntxLines; ++i) {
-    self->intx_[i] =
-        std::make_unique<pci::SharedLine>(self->LevelLine(x86_64::kFirstIntx + i));
+    self->intx_[i] = std::make_unique<pci::SharedLine>(self->LevelLine(x86_64::kFirstIntx + i));
   }
   return self;
 }

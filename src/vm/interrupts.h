@@ -1,4 +1,5 @@
-// The machine's interrupt wires, over the in-kernel chips or over the user-space ones (--split-irqchip).
+// The machine's interrupt wires, over the in-kernel chips or over the user-space ones
+// (--split-irqchip).
 #pragma once
 
 #include <array>
@@ -18,7 +19,8 @@
 
 namespace crosvm::vm {
 
-// Made and destroyed on the main thread; the VM and the loop outlive it, and it outlives the buses' users.
+// Made and destroyed on the main thread; the VM and the loop outlive it, and it outlives the buses'
+// users.
 class Interrupts final : public UserIrqChip {
  public:
   static Result<std::unique_ptr<Interrupts>> Create(event::EventLoop& loop, hypervisor::ArchVm& vm,

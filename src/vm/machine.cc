@@ -79,7 +79,8 @@ Result<x86_64::MachineInfo> DescribeMachine(const config::VmConfig& config) {
 }  // namespace
 
 Machine::Machine(const config::VmConfig& config, event::EventLoop& loop, GuestEvents& events)
-    : config_(config), loop_(loop), events_(events) {}
+    : config_(config), loop_(loop), events_(events) {
+}
 
 Machine::~Machine() {
   // The guest stops first; then nothing touches the buses any more.
@@ -99,8 +100,8 @@ Result<std::unique_ptr<Machine>> Machine::Create(
   self->host_ = TRY(CreateHostVm(config));
   self->interrupts_ = TRY(Interrupts::Create(loop, *self->host_.vm, config.split_irqchip,
                                              self->io_bus_, self->mmio_bus_));
-  self->platform_ = TRY(AddPlatformDevices(config, self->host_, loop, *self->interrupts_, events,
-                                           self->io_bus_));
+  self->platform_ =
+      TRY(AddPlatformDevices(config, self->host_, loop, *self->interrupts_, events, self->io_bus_));
   TRY(self->AddPci());
   TRY(self->AddDevices());
   TRY(self->LoadImages());
@@ -120,9 +121,9 @@ Status Machine::AddPci() {
                               {layout.pci_high.base, layout.pci_high.size}},
                    .io = {{x86_64::kPciIoBase, x86_64::kPciIoSize}}});
   TRY(root_->Add(*pci::Address::Make(0, 0, 0), pci::MakeHostBridge()));
-  TRY(io_bus_.Insert(std::make_shared<platform::ResetRegister>(
-                         std::make_shared<pci::Mechanism1>(root_), events_),
-                     x86_64::kPciConfigPort, platform::ResetRegister::kLength));
+  TRY(io_bus_.Insert(
+      std::make_shared<platform::ResetRegister>(std::make_shared<pci::Mechanism1>(root_), events_),
+      x86_64::kPciConfigPort, platform::ResetRegister::kLength));
   return mmio_bus_.Insert(std::make_shared<pci::Ecam>(root_), x86_64::kEcamBase,
                           pci::kEcamBytesPerBus);
 }
@@ -135,13 +136,12 @@ Status Machine::AddDevices() {
                               .memory = host_.memory,
                               .low_mmio = *low_mmio_,
                               .high_mmio = *high_mmio_};
-  const DevicePolicy policy{.placement = config_.sandbox.disabled
-                                             ? device_host::Placement::kThread
-                                             : device_host::Placement::kJailed,
+  const DevicePolicy policy{.placement = config_.sandbox.disabled ? device_host::Placement::kThread
+                                                                  : device_host::Placement::kJailed,
                             .on_crash = config_.sandbox.on_device_crash};
-  devices_ = std::make_unique<DeviceSet>(
-      context, policy, publish_,
-      [this](std::string why) { events_.End(ExitReason::kCrash, std::move(why)); });
+  devices_ = std::make_unique<DeviceSet>(context, policy, publish_, [this](std::string why) {
+    events_.End(ExitReason::kCrash, std::move(why));
+  });
   for (const DeviceRequest& request : DevicesOf(config_)) {
     if (!request.socket.empty()) {
       TRY(devices_->AddForeign(request.module, request.socket));
@@ -164,17 +164,17 @@ Status Machine::LoadImages() {
   }
   const sys::UniqueFd kernel_file = TRY(sys::Open(config_.kernel, O_RDONLY));
   const loader::LoadedKernel kernel =
-      TRY_CONTEXT(loader::LoadKernel(kernel_file, host_.memory, x86_64::kKernelLowest),
-                  "kernel {}", config_.kernel);
+      TRY_CONTEXT(loader::LoadKernel(kernel_file, host_.memory, x86_64::kKernelLowest), "kernel {}",
+                  config_.kernel);
   sys::UniqueFd initrd;
   if (!config_.initrd.empty()) {
     initrd = TRY_CONTEXT(sys::Open(config_.initrd, O_RDONLY), "--initrd");
   }
   const std::string command_line = TRY(CommandLine(config_));
   LOG_INFO("kernel parameters: {}", command_line);
-  initial_ = TRY(x86_64::LoadGuest(
-      {.command_line = command_line, .initrd = initrd, .tables = tables}, host_.layout,
-      host_.memory, kernel));
+  initial_ =
+      TRY(x86_64::LoadGuest({.command_line = command_line, .initrd = initrd, .tables = tables},
+                            host_.layout, host_.memory, kernel));
   return {};
 }
 
@@ -186,22 +186,21 @@ Status Machine::CreateVcpus() {
   }
   interrupts_->SetBootVcpu(vcpus.front().get());
   vcpus_ = std::make_unique<VcpuThreads>(
-      std::move(vcpus),
-      VcpuThreadOptions{
-          .io_bus = &io_bus_,
-          .mmio_bus = &mmio_bus_,
-          .user_irq_chip = interrupts_->user_chip(),
-          .prepare =
-              [this](hypervisor::Vcpu& vcpu) {
-                return PrepareVcpu(static_cast<hypervisor::ArchVcpu&>(vcpu));
-              },
-          .stopped =
-              [this](VcpuStop stop, std::string why) {
-                events_.End(stop == VcpuStop::kTripleFault ? ExitReason::kReset
-                                                           : ExitReason::kCrash,
-                            std::move(why));
-              },
-      });
+      std::move(vcpus), VcpuThreadOptions{
+                            .io_bus = &io_bus_,
+                            .mmio_bus = &mmio_bus_,
+                            .user_irq_chip = interrupts_->user_chip(),
+                            .prepare =
+                                [this](hypervisor::Vcpu& vcpu) {
+                                  return PrepareVcpu(static_cast<hypervisor::ArchVcpu&>(vcpu));
+                                },
+                            .stopped =
+                                [this](VcpuStop stop, std::string why) {
+                                  events_.End(stop == VcpuStop::kTripleFault ? ExitReason::kReset
+                                                                             : ExitReason::kCrash,
+                                              std::move(why));
+                                },
+                        });
   return vcpus_->Start();
 }
 
@@ -212,8 +211,7 @@ Status Machine::PrepareVcpu(hypervisor::ArchVcpu& vcpu) const {
   return x86_64::ConfigureVcpu(
       vcpu, {.supported_cpuid = cpuid_,
              .cpuid = {.topology = x86_64::CpuTopology::For(config_.cpus, config_.no_smt),
-                       .tsc_deadline =
-                           host_.vm->CheckCapability(KVM_CAP_TSC_DEADLINE_TIMER) > 0},
+                       .tsc_deadline = host_.vm->CheckCapability(KVM_CAP_TSC_DEADLINE_TIMER) > 0},
              .initial = initial_ ? &*initial_ : nullptr});
 }
 

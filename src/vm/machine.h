@@ -25,9 +25,9 @@ namespace crosvm::vm {
 class Machine {
  public:
   // `loop` and `events` outlive the machine. `publish` hears of what happens to devices.
-  static Result<std::unique_ptr<Machine>> Create(const config::VmConfig& config,
-                                                 event::EventLoop& loop, GuestEvents& events,
-                                                 std::function<void(const control::Event&)> publish);
+  static Result<std::unique_ptr<Machine>> Create(
+      const config::VmConfig& config, event::EventLoop& loop, GuestEvents& events,
+      std::function<void(const control::Event&)> publish);
   ~Machine();
 
   // Lets the vCPUs run.

@@ -45,8 +45,7 @@ Result<chardev::CharStreams> OpenStreams(const SerialOptions& options, event::Ev
 Status AddSerials(const config::VmConfig& config, event::EventLoop& loop, Interrupts& interrupts,
                   bus::Bus& io_bus, PlatformDevices& devices) {
   // COM1 and COM3 share an interrupt, COM2 and COM4 another.
-  const std::shared_ptr<bus::InterruptLine> odd =
-      TRY(interrupts.EdgeLine(x86_64::kSerials[0].irq));
+  const std::shared_ptr<bus::InterruptLine> odd = TRY(interrupts.EdgeLine(x86_64::kSerials[0].irq));
   const std::shared_ptr<bus::InterruptLine> even =
       TRY(interrupts.EdgeLine(x86_64::kSerials[1].irq));
   for (const SerialOptions& options : config.serial) {
@@ -66,14 +65,14 @@ Status AddLegacy(const HostVm& host, event::EventLoop& loop, Interrupts& interru
                  GuestEvents& events, bus::Bus& io_bus) {
   const std::shared_ptr<bus::InterruptLine> rtc = TRY(interrupts.EdgeLine(x86_64::kRtcIrq));
   const uint64_t above_4g = host.layout.high_ram_end - x86_64::k4Gib;
-  TRY(io_bus.Insert(std::make_shared<platform::Cmos>(
-                        loop, rtc,
-                        platform::CmosOptions{.ram_below_4g = host.layout.low_ram_end,
-                                              .ram_above_4g = above_4g}),
-                    x86_64::kRtcPort, platform::Cmos::kLength));
+  TRY(io_bus.Insert(
+      std::make_shared<platform::Cmos>(
+          loop, rtc,
+          platform::CmosOptions{.ram_below_4g = host.layout.low_ram_end, .ram_above_4g = above_4g}),
+      x86_64::kRtcPort, platform::Cmos::kLength));
   using platform::I8042Port;
-  TRY(io_bus.Insert(std::make_shared<I8042Port>(I8042Port::Port::kData, events),
-                    x86_64::kI8042Data, I8042Port::kLength));
+  TRY(io_bus.Insert(std::make_shared<I8042Port>(I8042Port::Port::kData, events), x86_64::kI8042Data,
+                    I8042Port::kLength));
   return io_bus.Insert(std::make_shared<I8042Port>(I8042Port::Port::kCommand, events),
                        x86_64::kI8042Command, I8042Port::kLength);
 }
@@ -96,8 +95,7 @@ Result<PlatformDevices> AddPlatformDevices(const config::VmConfig& config, const
   TRY(AddSerials(config, loop, interrupts, io_bus, devices));
   if (!config.no_legacy) TRY(AddLegacy(host, loop, interrupts, events, io_bus));
   TRY(AddDebugPorts(loop, events, io_bus));
-  devices.acpi_pm =
-      std::make_shared<platform::AcpiPm>(interrupts.LevelLine(x86_64::kSci), events);
+  devices.acpi_pm = std::make_shared<platform::AcpiPm>(interrupts.LevelLine(x86_64::kSci), events);
   TRY(io_bus.Insert(devices.acpi_pm, x86_64::kAcpiPmBase, platform::AcpiPm::kLength));
   return devices;
 }

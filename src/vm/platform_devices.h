@@ -1,4 +1,5 @@
-// The machine's fixed devices: serial ports, clock, power management, reset, debug console, panic notifier.
+// The machine's fixed devices: serial ports, clock, power management, reset, debug console, panic
+// notifier.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,5 @@
-// Runs one VM from its configuration to its end. Called by the command line on the main thread, once a process.
+// Runs one VM from its configuration to its end. Called by the command line on the main thread,
+// once a process.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ enum class ExitReason : uint8_t {
   kWatchdog,  // a watchdog device expired
 };
 
-// `config` has passed config::Validate. Errors are of setting up and running the VM, not of the guest.
+// `config` has passed config::Validate. Errors are of setting up and running the VM, not of the
+// guest.
 Result<ExitReason> RunVm(const config::VmConfig& config);
 
 }  // namespace crosvm::vm

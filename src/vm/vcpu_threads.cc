@@ -38,7 +38,8 @@ void HandleMmio(bus::Bus& bus, const hypervisor::ExitMmio& mmio) {
 
 VcpuThreads::VcpuThreads(std::vector<std::unique_ptr<hypervisor::Vcpu>> vcpus,
                          VcpuThreadOptions options)
-    : vcpus_(std::move(vcpus)), options_(std::move(options)) {}
+    : vcpus_(std::move(vcpus)), options_(std::move(options)) {
+}
 
 VcpuThreads::~VcpuThreads() {
   Stop();
@@ -118,7 +119,8 @@ void VcpuThreads::ThreadMain(hypervisor::Vcpu& vcpu) {
 }
 
 bool VcpuThreads::WaitToRun(hypervisor::Vcpu& vcpu, bool& idle) {
-  // ORDERING: a hint only. A change of state is followed by a kick, which ends the next Run() and leads back here.
+  // ORDERING: a hint only. A change of state is followed by a kick, which ends the next Run() and
+  // leads back here.
   if (!idle && state_.load(std::memory_order_relaxed) == State::kRunning) return true;
   MutexLock lock(mutex_);
   if (!idle) {
@@ -162,8 +164,9 @@ bool VcpuThreads::Dispatch(hypervisor::VcpuExit& exit) {
             return false;
           },
           [this](const hypervisor::ExitFailEntry& entry) {
-            ReportStop(VcpuStop::kCrash,
-                       fmt::format("the CPU refused to enter the guest, reason {:#x}", entry.reason));
+            ReportStop(
+                VcpuStop::kCrash,
+                fmt::format("the CPU refused to enter the guest, reason {:#x}", entry.reason));
             return false;
           },
           [this](const hypervisor::ExitInternalError& error) {
@@ -188,7 +191,8 @@ void VcpuThreads::InjectFromPic(hypervisor::Vcpu& vcpu) {
   }
   if (const std::optional<uint8_t> vector = chip.AcknowledgePic()) {
     const Status injected = vcpu.InjectInterrupt(*vector);
-    if (!injected.has_value()) LOG_WARN("injecting vector {}: {}", *vector, injected.error().ToString());
+    if (!injected.has_value())
+      LOG_WARN("injecting vector {}: {}", *vector, injected.error().ToString());
   }
   // Another one may be pending behind it.
   vcpu.RequestInterruptWindow(chip.PicRequests());

@@ -1,4 +1,5 @@
-// The threads that run the guest: one for each vCPU, in the VMM process. They touch the buses and nothing else of the VM.
+// The threads that run the guest: one for each vCPU, in the VMM process. They touch the buses and
+// nothing else of the VM.
 #pragma once
 
 #include <sched.h>
@@ -24,7 +25,8 @@ enum class VcpuStop : uint8_t {
   kCrash,        // the hypervisor cannot run the guest any further
 };
 
-// The part of a user-space interrupt controller that vCPU threads drive (--split-irqchip). Thread-safe.
+// The part of a user-space interrupt controller that vCPU threads drive (--split-irqchip).
+// Thread-safe.
 class UserIrqChip {
  public:
   virtual ~UserIrqChip() = default;
@@ -38,7 +40,8 @@ struct VcpuThreadOptions {
   bus::Bus* io_bus = nullptr;
   bus::Bus* mmio_bus = nullptr;
   UserIrqChip* user_irq_chip = nullptr;  // null: all chips are in the kernel
-  // Runs on the vCPU's own thread before its first entry: affinity, priority, registers, seccomp filter.
+  // Runs on the vCPU's own thread before its first entry: affinity, priority, registers, seccomp
+  // filter.
   std::function<Status(hypervisor::Vcpu&)> prepare;
   // Called on vCPU threads.
   std::function<void(VcpuStop, std::string why)> stopped;
@@ -52,7 +55,8 @@ class VcpuThreads {
   VcpuThreads(const VcpuThreads&) = delete;
   VcpuThreads& operator=(const VcpuThreads&) = delete;
 
-  // Starts the threads and waits until each has prepared its vCPU; none has entered the guest yet (they are paused).
+  // Starts the threads and waits until each has prepared its vCPU; none has entered the guest yet
+  // (they are paused).
   Status Start();
   // Lets all vCPUs run.
   void Resume();
@@ -65,7 +69,8 @@ class VcpuThreads {
   enum class State : uint8_t { kPaused, kRunning, kExiting };
 
   void ThreadMain(hypervisor::Vcpu& vcpu);
-  // Waits while paused; false when the thread is to end. `idle` is this thread's own mark that it is counted in idle_.
+  // Waits while paused; false when the thread is to end. `idle` is this thread's own mark that it
+  // is counted in idle_.
   bool WaitToRun(hypervisor::Vcpu& vcpu, bool& idle);
   // False when the vCPU cannot go on.
   bool Dispatch(hypervisor::VcpuExit& exit);

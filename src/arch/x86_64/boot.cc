@@ -46,15 +46,16 @@ Status WriteCommandLine(std::string_view text, const loader::LoadedKernel& kerne
 Result<uint64_t> WriteDeviceTree(std::span<const uint8_t> tree, uint64_t at,
                                  const memory::GuestMemory& memory) {
   if (tree.size() > kMaxDeviceTree) {
-    return Fail(ErrorKind::kInvalidArgument, "a device tree of {} bytes; at most 2 MiB are possible",
-                tree.size());
+    return Fail(ErrorKind::kInvalidArgument,
+                "a device tree of {} bytes; at most 2 MiB are possible", tree.size());
   }
   const SetupDataHeader header = {
       .next = uint64_t{0}, .type = kSetupDeviceTree, .length = static_cast<uint32_t>(tree.size())};
   if (!memory.Write(GuestAddr(at), header) ||
       !memory.WriteBytes(GuestAddr(at + sizeof(header)), tree)) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "the device tree does not fit behind the kernel; give the guest more memory (--mem)");
+    return Fail(
+        ErrorKind::kInvalidArgument,
+        "the device tree does not fit behind the kernel; give the guest more memory (--mem)");
   }
   return at + sizeof(header) + tree.size();
 }
@@ -88,10 +89,8 @@ Result<InitialState> LoadGuest(const BootConfig& config, const MemoryLayout& lay
   TRY(WriteBootStructures(memory, protocol));
 
   if (protocol == BootProtocol::kPvh) {
-    const loader::PvhInput input = {.cmdline = kCommandLine,
-                                    .initrd = initrd,
-                                    .rsdp = config.tables.rsdp,
-                                    .memory_map = map};
+    const loader::PvhInput input = {
+        .cmdline = kCommandLine, .initrd = initrd, .rsdp = config.tables.rsdp, .memory_map = map};
     TRY(loader::WritePvhStartInfo(memory, kPvhStartInfo, input));
     return InitialState{
         .protocol = protocol, .entry = *kernel.pvh_entry, .boot_data = kPvhStartInfo};
@@ -111,7 +110,8 @@ Result<InitialState> LoadGuest(const BootConfig& config, const MemoryLayout& lay
 
 Status LoadFirmware(sys::BorrowedFd image, const MemoryLayout& layout,
                     const memory::GuestMemory& memory) {
-  if (!layout.firmware) return Fail(ErrorKind::kInternal, "the memory layout has no firmware region");
+  if (!layout.firmware)
+    return Fail(ErrorKind::kInternal, "the memory layout has no firmware region");
   return loader::LoadRange(image, 0, layout.firmware->size, memory, layout.firmware->start,
                            "the BIOS image");
 }

@@ -20,7 +20,8 @@ sys::UniqueFd FileOf(std::string_view content) {
 class Boot : public ::testing::Test {
  protected:
   Boot()
-      : layout_(*PlanMemory(kRam, 0, 40)), memory_(*memory::GuestMemory::Create(layout_.Regions())) {
+      : layout_(*PlanMemory(kRam, 0, 40)),
+        memory_(*memory::GuestMemory::Create(layout_.Regions())) {
     kernel_.entry = GuestAddr(0x100'0200);
     kernel_.range = {.start = GuestAddr(0x100'0000), .size = 0x10'0001};
   }
@@ -63,7 +64,8 @@ TEST_F(Boot, BzImageGetsAZeroPage) {
 
 TEST_F(Boot, ElfWithPvhNoteGetsAStartInfo) {
   kernel_.pvh_entry = GuestAddr(0x100'0400);
-  const Result<InitialState> state = LoadGuest({.command_line = "quiet"}, layout_, memory_, kernel_);
+  const Result<InitialState> state =
+      LoadGuest({.command_line = "quiet"}, layout_, memory_, kernel_);
   ASSERT_TRUE(state.has_value()) << state.error().ToString();
   EXPECT_EQ(state->protocol, BootProtocol::kPvh);
   EXPECT_EQ(state->entry, GuestAddr(0x100'0400));

@@ -1,7 +1,6 @@
-// What a vCPU says about itself: the host's KVM's answer (KVM_GET_SUPPORTED_CPUID) with the topology, the caches and the
-// identity of this VM put in. Pure but for HostCpuid().
+// What a vCPU says about itself: the host's KVM's answer (KVM_GET_SUPPORTED_CPUID) with the
+// topology, the caches and the identity of this VM put in. Pure but for HostCpuid().
 #pragma once
-
 
 #include <cstdint>
 #include <functional>

@@ -36,7 +36,8 @@ CpuidRegisters NoHost(uint32_t, uint32_t) {
   return {};
 }
 
-Entries Filtered(Entries supported, uint32_t id, CpuidOptions options, const CpuidReader& host = NoHost) {
+Entries Filtered(Entries supported, uint32_t id, CpuidOptions options,
+                 const CpuidReader& host = NoHost) {
   return FilterCpuid(supported, hypervisor::VcpuId(id), options, host);
 }
 
@@ -54,7 +55,8 @@ TEST(Cpuid, TopologyHasThreadsForEvenNumbers) {
 
 TEST(Cpuid, FeatureLeafNamesTheVcpu) {
   Entries in = Vendor(false, 1);
-  in.push_back(Entry(1, 0, {.eax = 0x123, .ebx = 0xffff'ffff, .ecx = 1U << 24 | 1U << 15, .edx = 1U << 28}));
+  in.push_back(
+      Entry(1, 0, {.eax = 0x123, .ebx = 0xffff'ffff, .ecx = 1U << 24 | 1U << 15, .edx = 1U << 28}));
   const Entries one = Filtered(in, 0, Cpus(1));
   EXPECT_EQ(Find(one, 1)->eax, 0x123U);
   EXPECT_EQ(Find(one, 1)->ebx, 0x800U);

@@ -16,8 +16,8 @@ constexpr size_t kMaxUserFile = 1 << 20;
 Status Put(const memory::GuestMemory& memory, GuestAddr at, std::span<const uint8_t> bytes,
            std::string_view what) {
   if (memory.WriteBytes(at, bytes)) return {};
-  return Fail(ErrorKind::kInvalidArgument, "no guest memory at {:#x} for {}; give the guest more (--mem)",
-              at.value(), what);
+  return Fail(ErrorKind::kInvalidArgument,
+              "no guest memory at {:#x} for {}; give the guest more (--mem)", at.value(), what);
 }
 
 std::vector<uint32_t> ApicIds(uint32_t count) {
@@ -142,11 +142,13 @@ Result<tables::AcpiTable> ReadAcpiTable(const std::string& path) {
 
 Result<DmiFiles> ReadDmi(const std::string& directory) {
   DmiFiles files;
-  files.entry_point = TRY_CONTEXT(ReadBytes(directory + "/smbios_entry_point"), "--dmi {}", directory);
+  files.entry_point =
+      TRY_CONTEXT(ReadBytes(directory + "/smbios_entry_point"), "--dmi {}", directory);
   files.structures = TRY_CONTEXT(ReadBytes(directory + "/DMI"), "--dmi {}", directory);
   // Checked now, so that a wrong file is named before anything is built.
-  TRY_CONTEXT(tables::RelocateSmbios(files.entry_point, files.structures, kSmbios.value(), kSmbiosMax),
-              "--dmi {}", directory);
+  TRY_CONTEXT(
+      tables::RelocateSmbios(files.entry_point, files.structures, kSmbios.value(), kSmbiosMax),
+      "--dmi {}", directory);
   return files;
 }
 

@@ -1,5 +1,6 @@
-// What the guest reads about its hardware: ACPI, the MP table and SMBIOS, described for this machine and written to guest
-// memory. Used by vm/ on the main thread before the guest runs, for kernels and for firmware alike.
+// What the guest reads about its hardware: ACPI, the MP table and SMBIOS, described for this
+// machine and written to guest memory. Used by vm/ on the main thread before the guest runs, for
+// kernels and for firmware alike.
 #pragma once
 
 #include <cstdint>
@@ -26,17 +27,18 @@ struct MachineInfo {
   uint32_t vcpu_count = 1;
   uint8_t serial_count = 4;
   bool rtc = true;
-  // A keyboard controller with a keyboard. One that only resets is not shown: a guest would wait for its answers.
+  // A keyboard controller with a keyboard. One that only resets is not shown: a guest would wait
+  // for its answers.
   bool keyboard = false;
   bool pvpanic = true;
   bool pm_timer = true;
   bool reset_port = true;  // kResetPort
   uint16_t pci_buses = 1;  // at most 64
   bool native_hotplug = true;
-  tables::aml::Term extra_aml;                  // of devices, for the end of \_SB
-  std::vector<tables::AcpiTable> acpi_tables;   // --acpi-table
-  tables::SmbiosConfig smbios;                  // `ram` is filled in by WriteTables
-  std::optional<DmiFiles> dmi;                  // --dmi, instead of `smbios`
+  tables::aml::Term extra_aml;                 // of devices, for the end of \_SB
+  std::vector<tables::AcpiTable> acpi_tables;  // --acpi-table
+  tables::SmbiosConfig smbios;                 // `ram` is filled in by WriteTables
+  std::optional<DmiFiles> dmi;                 // --dmi, instead of `smbios`
 };
 
 struct FirmwareTables {

@@ -2,7 +2,8 @@
 
 #include "arch/x86_64/firmware.h"
 
-// A machine description around two user's files: whatever they hold, the tables are written whole or refused.
+// A machine description around two user's files: whatever they hold, the tables are written whole
+// or refused.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace crosvm;
   using namespace crosvm::x86_64;
@@ -15,8 +16,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::span<const uint8_t> rest(data + 2, size - 2);
   const std::span<const uint8_t> entry = rest.first(std::min<size_t>(rest.size(), 31));
   if ((data[1] & 0x80) != 0) {
-    info.dmi = DmiFiles{.entry_point = {entry.begin(), entry.end()},
-                        .structures = {rest.begin() + static_cast<ptrdiff_t>(entry.size()), rest.end()}};
+    info.dmi =
+        DmiFiles{.entry_point = {entry.begin(), entry.end()},
+                 .structures = {rest.begin() + static_cast<ptrdiff_t>(entry.size()), rest.end()}};
   } else {
     constexpr const char* kNames[] = {"APIC", "FACP", "DSDT", "MCFG"};
     Result<tables::AcpiTable> table =

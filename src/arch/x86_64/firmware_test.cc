@@ -45,8 +45,7 @@ TEST(Firmware, TablesLieWhereAGuestSearches) {
 
 TEST(Firmware, DescriptionFollowsTheLayout) {
   const MemoryLayout layout = *PlanMemory(kRam, 0, 40);
-  const tables::AcpiConfig config =
-      DescribeAcpi(layout, {.vcpu_count = 3, .serial_count = 2});
+  const tables::AcpiConfig config = DescribeAcpi(layout, {.vcpu_count = 3, .serial_count = 2});
   EXPECT_EQ(config.apic_ids, (std::vector<uint32_t>{0, 1, 2}));
   EXPECT_EQ(config.power.pm1_event, 0xc000);
   EXPECT_EQ(config.power.pm1_control, 0xc004);
@@ -57,7 +56,8 @@ TEST(Firmware, DescriptionFollowsTheLayout) {
   EXPECT_EQ(config.pci->ecam_base, kEcamBase);
   EXPECT_EQ(config.pci->interrupts.size(), 128U);
   const tables::AcpiConfig bare = DescribeAcpi(
-      layout, {.serial_count = 0, .rtc = false, .pvpanic = false, .pm_timer = false, .reset_port = false});
+      layout,
+      {.serial_count = 0, .rtc = false, .pvpanic = false, .pm_timer = false, .reset_port = false});
   EXPECT_EQ(bare.power.reset_port, 0);
   EXPECT_EQ(bare.power.pm_timer, 0);
   EXPECT_EQ(bare.pvpanic_port, 0);

@@ -1,5 +1,5 @@
-// The address table of the x86_64 machine: every fixed guest-physical address, port and interrupt number. Used by this
-// folder and by vm/ when it puts devices on the buses.
+// The address table of the x86_64 machine: every fixed guest-physical address, port and interrupt
+// number. Used by this folder and by vm/ when it puts devices on the buses.
 #pragma once
 
 #include <array>
@@ -19,7 +19,8 @@ inline constexpr GuestAddr kBootGdt{0x500};
 inline constexpr GuestAddr kBootIdt{0x520};
 inline constexpr GuestAddr kPvhStartInfo{0x6000};
 inline constexpr GuestAddr kZeroPage{0x7000};
-inline constexpr GuestAddr kBootStack{0x8000};  // grows down; above the zero page only a page table follows
+inline constexpr GuestAddr kBootStack{
+    0x8000};  // grows down; above the zero page only a page table follows
 inline constexpr GuestAddr kPml4{0x9000};
 inline constexpr GuestAddr kPdpt{0xa000};
 inline constexpr GuestAddr kPageDirectories{0xb000};  // four, for 4 GiB
@@ -45,12 +46,13 @@ inline constexpr uint64_t kPciLowBase = 0xd000'0000;  // 32-bit BARs and small M
 inline constexpr uint64_t kPciLowSize = 0x2800'0000;  // to 0xf7ff'ffff
 inline constexpr uint64_t kEcamBase = 0xf800'0000;
 inline constexpr uint64_t kEcamBytesPerBus = 1 << 20;
-inline constexpr uint64_t kEcamReserved = 64 * kEcamBytesPerBus;  // to 0xfbff'ffff, for up to 64 buses
+inline constexpr uint64_t kEcamReserved =
+    64 * kEcamBytesPerBus;  // to 0xfbff'ffff, for up to 64 buses
 inline constexpr uint64_t kIoApicBase = 0xfec0'0000;
 inline constexpr uint64_t kLocalApicBase = 0xfee0'0000;
 // KVM's own pages for Intel hosts; below the largest firmware.
 inline constexpr uint64_t kIdentityMapBase = 0xfeff'c000;
-inline constexpr uint64_t kTssBase = 0xfeff'd000;  // three pages
+inline constexpr uint64_t kTssBase = 0xfeff'd000;      // three pages
 inline constexpr uint64_t kFirmwareMax = 0x0100'0000;  // ends at 4 GiB
 
 // --- ports ---
@@ -80,19 +82,21 @@ inline constexpr uint16_t kPciIoBase = 0xc400;
 inline constexpr uint32_t kPciIoSize = 0x10000 - kPciIoBase;
 
 // --- interrupts ---
-inline constexpr uint32_t kSci = 5;       // level, active high
+inline constexpr uint32_t kSci = 5;  // level, active high
 inline constexpr uint32_t kRtcIrq = 8;
 inline constexpr uint32_t kFirstIntx = 9;  // four lines; reachable through the 8259 pair as well
 inline constexpr uint32_t kIntxLines = 4;
 inline constexpr uint32_t kIoApicPins = 24;        // of KVM's
 inline constexpr uint32_t kSplitIoApicPins = 120;  // of the one in user space
 
-// The GSI of INTA (pin 0) to INTD (pin 3) of a slot of bus 0: rotated so that neighbours do not share.
+// The GSI of INTA (pin 0) to INTD (pin 3) of a slot of bus 0: rotated so that neighbours do not
+// share.
 constexpr uint32_t IntxGsi(uint8_t slot, uint8_t pin) {
   return kFirstIntx + (slot + pin) % kIntxLines;
 }
 
-// What a kernel is told unless the user says otherwise: reset through the keyboard controller, and reset on panic.
+// What a kernel is told unless the user says otherwise: reset through the keyboard controller, and
+// reset on panic.
 inline constexpr const char* kDefaultCommandLine = "reboot=k panic=-1";
 
 }  // namespace crosvm::x86_64

@@ -32,7 +32,8 @@ std::vector<hypervisor::IrqRoute> BaseIrqRoutes(IrqChipMode mode) {
     if (gsi < 8) {
       routes.push_back({.gsi = Gsi(gsi), .target = IrqChipRoute{IrqChipId::kPicPrimary, gsi}});
     } else if (gsi < 16) {
-      routes.push_back({.gsi = Gsi(gsi), .target = IrqChipRoute{IrqChipId::kPicSecondary, gsi - 8}});
+      routes.push_back(
+          {.gsi = Gsi(gsi), .target = IrqChipRoute{IrqChipId::kPicSecondary, gsi - 8}});
     }
     routes.push_back({.gsi = Gsi(gsi), .target = IrqChipRoute{IrqChipId::kIoapic, gsi}});
   }

@@ -12,7 +12,8 @@ constexpr uint64_t kHighAlignment = 2 << 20;
 constexpr uint8_t kMinimumBits = 36;
 // Beyond this a host with four-level nested paging cannot map.
 constexpr uint8_t kMaximumBits = 46;
-// AMD processors keep the last 12 GiB below 1 TiB for HyperTransport: neither RAM nor BARs work there.
+// AMD processors keep the last 12 GiB below 1 TiB for HyperTransport: neither RAM nor BARs work
+// there.
 constexpr uint64_t kHyperTransport = 0xfd'0000'0000;
 constexpr uint64_t k1Tib = uint64_t{1} << 40;
 
@@ -44,8 +45,8 @@ Result<MemoryLayout> PlanMemory(uint64_t ram_size, uint64_t firmware_size, uint8
   layout.low_ram_end = std::min(ram_size, kLowRamLimit);
   layout.ram.push_back({.start = GuestAddr(0), .size = layout.low_ram_end});
   if (firmware_size != 0) {
-    layout.firmware = memory::RegionLayout{.start = GuestAddr(k4Gib - firmware_size),
-                                           .size = firmware_size};
+    layout.firmware =
+        memory::RegionLayout{.start = GuestAddr(k4Gib - firmware_size), .size = firmware_size};
   }
   const uint64_t high = ram_size - layout.low_ram_end;
   const uint64_t limit = HighLimit(physical_bits);
@@ -67,7 +68,8 @@ std::vector<loader::MemoryMapEntry> MemoryMap(const MemoryLayout& layout, bool l
   using loader::MemoryType;
   std::vector<loader::MemoryMapEntry> map;
   const auto add = [&map](uint64_t start, uint64_t end, MemoryType type) {
-    if (end > start) map.push_back({.range = {.start = GuestAddr(start), .size = end - start}, .type = type});
+    if (end > start)
+      map.push_back({.range = {.start = GuestAddr(start), .size = end - start}, .type = type});
   };
   constexpr uint64_t k640Kib = 0xa0000;
   constexpr uint64_t k1Mib = 0x10'0000;

@@ -19,7 +19,7 @@ struct AddressWindow {
 };
 
 struct MemoryLayout {
-  std::vector<memory::RegionLayout> ram;        // low and, when it does not fit there, high
+  std::vector<memory::RegionLayout> ram;         // low and, when it does not fit there, high
   std::optional<memory::RegionLayout> firmware;  // the BIOS image, ending at 4 GiB
   uint64_t low_ram_end = 0;
   uint64_t high_ram_end = 0;  // 4 GiB when there is no high RAM
@@ -30,8 +30,9 @@ struct MemoryLayout {
   std::vector<memory::RegionLayout> Regions() const;
 };
 
-// `ram_size` in bytes, a multiple of the page size; `firmware_size` 0 for a kernel boot; `physical_bits` is what the
-// host's CPUID leaf 0x80000008 says (PhysicalAddressBits() in cpuid.h). Errors: kInvalidArgument, in the user's terms.
+// `ram_size` in bytes, a multiple of the page size; `firmware_size` 0 for a kernel boot;
+// `physical_bits` is what the host's CPUID leaf 0x80000008 says (PhysicalAddressBits() in cpuid.h).
+// Errors: kInvalidArgument, in the user's terms.
 Result<MemoryLayout> PlanMemory(uint64_t ram_size, uint64_t firmware_size, uint8_t physical_bits);
 
 // The memory map for a kernel. `large_acpi`: the tables lie at kLargeAcpi.

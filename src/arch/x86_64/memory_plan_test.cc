@@ -84,8 +84,9 @@ TEST(MemoryPlan, MapReservesWhatIsNoRam) {
     }
     return false;
   };
-  for (const uint64_t address : {kMpFloatingPointer.value(), kRsdp.value(), kSmbios.value(), kEcamBase,
-                                 kIoApicBase, kLocalApicBase, kTssBase, kIdentityMapBase}) {
+  for (const uint64_t address :
+       {kMpFloatingPointer.value(), kRsdp.value(), kSmbios.value(), kEcamBase, kIoApicBase,
+        kLocalApicBase, kTssBase, kIdentityMapBase}) {
     EXPECT_TRUE(reserved(address)) << std::hex << address;
   }
   EXPECT_FALSE(reserved(0x10'0000));

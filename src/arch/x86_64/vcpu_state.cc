@@ -11,7 +11,8 @@
 namespace crosvm::x86_64 {
 namespace {
 
-// Segment descriptors: limit 4 GiB, base 0; the flags are bits 40 to 55 of the descriptor without limit bits.
+// Segment descriptors: limit 4 GiB, base 0; the flags are bits 40 to 55 of the descriptor without
+// limit bits.
 constexpr uint16_t kCode64 = 0xa09b;
 constexpr uint16_t kCode32 = 0xc09b;
 constexpr uint16_t kData = 0xc093;
@@ -123,15 +124,16 @@ Status SetCommonMsrs(hypervisor::VcpuX86_64& vcpu) {
     entry.data = value;
     msrs.push_back(entry);
   };
-  for (const uint32_t index : {kMsrSysenterCs, kMsrSysenterEsp, kMsrSysenterEip, kMsrStar, kMsrCstar,
-                               kMsrKernelGsBase, kMsrSyscallMask, kMsrLstar, kMsrTsc}) {
+  for (const uint32_t index : {kMsrSysenterCs, kMsrSysenterEsp, kMsrSysenterEip, kMsrStar,
+                               kMsrCstar, kMsrKernelGsBase, kMsrSyscallMask, kMsrLstar, kMsrTsc}) {
     add(index, 0);
   }
   add(kMsrMiscEnable, kFastString);
   return vcpu.SetMsrs(msrs);
 }
 
-// Everything is write-back but the hole below 4 GiB. A vCPU without enough MTRRs is usable, only slower to boot.
+// Everything is write-back but the hole below 4 GiB. A vCPU without enough MTRRs is usable, only
+// slower to boot.
 Status SetMemoryTypes(hypervisor::VcpuX86_64& vcpu, uint8_t physical_bits) {
   const std::vector<MtrrRange> holes = SplitForMtrr(kLowRamLimit, k4Gib - kLowRamLimit);
   const uint32_t cap_index[] = {kMsrMtrrCap};

@@ -1,5 +1,6 @@
-// The state in which a vCPU starts: registers by the boot protocol, MSRs, memory types, local APIC; and the structures in
-// guest memory that those registers point to. Used by vm/ on each vCPU's thread before its first Run().
+// The state in which a vCPU starts: registers by the boot protocol, MSRs, memory types, local APIC;
+// and the structures in guest memory that those registers point to. Used by vm/ on each vCPU's
+// thread before its first Run().
 #pragma once
 
 #include <cstdint>
@@ -33,10 +34,12 @@ struct VcpuSetup {
   const InitialState* initial = nullptr;
 };
 
-// Sets up one vCPU. The application processors get everything but the entry: they wait for the guest's start-up IPI.
+// Sets up one vCPU. The application processors get everything but the entry: they wait for the
+// guest's start-up IPI.
 Status ConfigureVcpu(hypervisor::VcpuX86_64& vcpu, const VcpuSetup& setup);
 
-// GDT, IDT and page tables that map the first 4 GiB one to one; below 64 KiB. Once, before the boot processor runs.
+// GDT, IDT and page tables that map the first 4 GiB one to one; below 64 KiB. Once, before the boot
+// processor runs.
 Status WriteBootStructures(const memory::GuestMemory& memory, BootProtocol protocol);
 
 // One naturally aligned power-of-two range, as a variable MTRR wants it.

@@ -43,9 +43,8 @@ TEST(VcpuState, BootProcessorEntersLinuxInLongMode) {
   FakeVcpu vcpu(VcpuId(0));
   vcpu.x86().msrs[0xfe] = 8;
   vcpu.x86().sregs.apic_base = 0xfee0'0900;
-  const InitialState initial = {.protocol = BootProtocol::kLinux64,
-                                .entry = GuestAddr(0x100'0200),
-                                .boot_data = kZeroPage};
+  const InitialState initial = {
+      .protocol = BootProtocol::kLinux64, .entry = GuestAddr(0x100'0200), .boot_data = kZeroPage};
   ASSERT_TRUE(ConfigureVcpu(vcpu, SetupFor(&initial)).has_value());
   const auto& state = vcpu.x86();
   EXPECT_EQ(state.regs.rip, 0x100'0200U);
@@ -74,9 +73,8 @@ TEST(VcpuState, BootProcessorEntersPvhIn32Bits) {
   FakeVcpu vcpu(VcpuId(0));
   vcpu.x86().msrs[0xfe] = 8;
   vcpu.x86().sregs.cr0 = 0x6000'0010;
-  const InitialState initial = {.protocol = BootProtocol::kPvh,
-                                .entry = GuestAddr(0x100'0000),
-                                .boot_data = kPvhStartInfo};
+  const InitialState initial = {
+      .protocol = BootProtocol::kPvh, .entry = GuestAddr(0x100'0000), .boot_data = kPvhStartInfo};
   ASSERT_TRUE(ConfigureVcpu(vcpu, SetupFor(&initial)).has_value());
   const auto& state = vcpu.x86();
   EXPECT_EQ(state.regs.rbx, 0x6000U);

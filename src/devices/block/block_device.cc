@@ -37,9 +37,9 @@ struct BlockDevice::Slot {
   Request request;
   event::IoOp op;
   std::vector<iovec> iovecs;
-  AlignedBuffer bounce;      // for O_DIRECT when the guest's buffers are not aligned for it
-  size_t next_range = 0;     // discard, write zeroes
-  bool syncing = false;      // write-through: the data is written, the sync is under way
+  AlignedBuffer bounce;   // for O_DIRECT when the guest's buffers are not aligned for it
+  size_t next_range = 0;  // discard, write zeroes
+  bool syncing = false;   // write-through: the data is written, the sync is under way
 };
 
 struct BlockDevice::QueueState {
@@ -107,7 +107,8 @@ void BlockDevice::Configure(uint64_t features) {
 }
 
 bool BlockDevice::write_through() const {
-  // Without FLUSH the driver cannot ask, so a completed write has to be stable (virtio 1.2, 5.2.6.2).
+  // Without FLUSH the driver cannot ask, so a completed write has to be stable
+  // (virtio 1.2, 5.2.6.2).
   return (features_ & virtio::FeatureBit(VIRTIO_BLK_F_FLUSH)) == 0;
 }
 
@@ -126,11 +127,11 @@ Status BlockDevice::StartQueue(uint16_t index, virtio::Queue queue) {
     };
     state->free_slots.push_back(&slot);
   }
-  state->kick = TRY(loop_.AddWatch(state->queue.kick().fd(), event::Interest::kRead,
-                                   [this, raw](event::Ready) {
-                                     raw->queue.kick().Drain();
-                                     ProcessQueue(*raw);
-                                   }));
+  state->kick = TRY(
+      loop_.AddWatch(state->queue.kick().fd(), event::Interest::kRead, [this, raw](event::Ready) {
+        raw->queue.kick().Drain();
+        ProcessQueue(*raw);
+      }));
   queues_[index] = std::move(state);
   ProcessQueue(*raw);
   return {};
@@ -161,7 +162,8 @@ Status BlockDevice::HandleControl(const ControlRequest& request) {
   const ResizeDisk* const resize = std::get_if<ResizeDisk>(&request);
   if (resize == nullptr) return Fail(ErrorKind::kUnsupported, "not a message for a disk");
   if (options_.read_only) return Fail(ErrorKind::kPermissionDenied, "the disk is read-only");
-  // Requests beyond a smaller end that are in flight already are answered by the host's file system.
+  // Requests beyond a smaller end that are in flight already are answered by the host's file
+  // system.
   limits_.capacity_bytes = resize->bytes / kSectorBytes * kSectorBytes;
   config_.capacity = limits_.capacity_bytes / kSectorBytes;
   NotifyConfigChanged();
@@ -172,7 +174,8 @@ void BlockDevice::ProcessQueue(QueueState& state) {
   if (state.stopping) return;
   state.queue.SuppressNotifications();
   for (int turn = 0; turn < kChainsPerTurn; ++turn) {
-    // A driver may make as many chains available as the ring has entries, and so many slots there are.
+    // A driver may make as many chains available as the ring has entries, and so many slots there
+    // are.
     if (state.free_slots.empty()) break;
     std::optional<virtio::Chain> chain = state.queue.Pop();
     if (!chain) {
@@ -293,8 +296,10 @@ void BlockDevice::SubmitRange(Slot& slot) {
 
 void BlockDevice::OnDone(Slot& slot) {
   const int64_t result = slot.op.result;
-  const bool transfer = slot.op.kind == event::IoKind::kRead || slot.op.kind == event::IoKind::kWrite;
-  // A discard is a hint: that the image's file system cannot punch holes is no error (virtio 1.2, 5.2.6.2).
+  const bool transfer =
+      slot.op.kind == event::IoKind::kRead || slot.op.kind == event::IoKind::kWrite;
+  // A discard is a hint: that the image's file system cannot punch holes is no error
+  // (virtio 1.2, 5.2.6.2).
   const bool refused_hint = slot.op.kind == event::IoKind::kPunchHole && result == -EOPNOTSUPP;
   const bool short_transfer =
       transfer && result >= 0 && static_cast<uint64_t>(result) != slot.request.length;
@@ -353,7 +358,8 @@ void BlockDevice::ScheduleFlush(QueueState& state) {
   state.dirty = true;
   if (flush_scheduled_) return;
   flush_scheduled_ = true;
-  // Runs after the completions that are ready now: one used-index store and one interrupt for all of them.
+  // Runs after the completions that are ready now: one used-index store and one interrupt for all
+  // of them.
   loop_.Post([weak = std::weak_ptr(self_)] {
     const std::shared_ptr<BlockDevice*> self = weak.lock();
     if (!self) return;

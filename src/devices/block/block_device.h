@@ -1,7 +1,8 @@
-// virtio-blk (virtio 1.2, 5.2) on a raw image. Lives in the block process, on the thread of its loop.
+// virtio-blk (virtio 1.2, 5.2) on a raw image. Lives in the block process, on the thread of its
+// loop.
 //
-// Each queue has a slab of requests, one for each ring entry, so memory is bounded by construction and the hot path does
-// not allocate. Requests of all queues share one AsyncFile.
+// Each queue has a slab of requests, one for each ring entry, so memory is bounded by construction
+// and the hot path does not allocate. Requests of all queues share one AsyncFile.
 #pragma once
 
 #include <linux/virtio_blk.h>

@@ -65,14 +65,14 @@ Status CheckFileType(const sys::UniqueFd& fd, const std::string& path) {
   return Fail(ErrorKind::kInvalidArgument, "{} is not a regular file or a block device", path);
 }
 
-// Two writers destroy an image, and a writer pulls it from under a reader. The lock belongs to the open file description,
-// so it lasts for as long as the VMM or the device process holds the image.
+// Two writers destroy an image, and a writer pulls it from under a reader. The lock belongs to the
+// open file description, so it lasts for as long as the VMM or the device process holds the image.
 Status Lock(const sys::UniqueFd& fd, bool read_only, const std::string& path) {
   if (flock(fd.get(), (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) return {};
   if (errno == EWOULDBLOCK) {
-    return Fail(ErrorKind::kBusy,
-                "{} is in use by another process; stop that VM, or open the image read-only in both",
-                path);
+    return Fail(
+        ErrorKind::kBusy,
+        "{} is in use by another process; stop that VM, or open the image read-only in both", path);
   }
   return FailErrno("locking {}", path);
 }
@@ -83,7 +83,7 @@ uint32_t DirectAlignment(const sys::UniqueFd& fd) {
   if (ioctl(fd.get(), BLKSSZGET, &logical) == 0 && logical > 0) {
     return static_cast<uint32_t>(logical);
   }
-  struct stat status {};
+  struct stat status{};
   if (fstat(fd.get(), &status) == 0 && status.st_blksize >= 512 &&
       std::has_single_bit(static_cast<uint64_t>(status.st_blksize))) {
     return static_cast<uint32_t>(std::min<long>(status.st_blksize, 4096));
@@ -142,8 +142,8 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
                                                const CreateContext& context) {
   const BlockStart start = TRY(codec::FromCbor<BlockStart>(prepared.start, prepared.fds.size()));
   sys::UniqueFd image = TRY(prepared.fds.Take(start.image));
-  std::unique_ptr<event::AsyncFile> file = TRY(event::OpenAsyncFile(
-      context.loop, std::move(image), {.engine = EngineOf(start.engine)}));
+  std::unique_ptr<event::AsyncFile> file =
+      TRY(event::OpenAsyncFile(context.loop, std::move(image), {.engine = EngineOf(start.engine)}));
   LOG_DEBUG("{} bytes through {}", start.capacity, file->engine());
   return std::make_unique<BlockDevice>(context.loop, std::move(file),
                                        DeviceOptions{.read_only = start.ro,
@@ -160,8 +160,9 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
 const DeviceModule kBlockModule = {
     .name = "block",
     .summary = "a disk from a raw image or a block device (virtio-blk)",
-    .option_help = "PATH[,ro][,sparse=BOOL][,block_size=BYTES][,id=TEXT][,direct][,queues=N]"
-                   "[,engine=auto|io_uring|pool]",
+    .option_help =
+        "PATH[,ro][,sparse=BOOL][,block_size=BYTES][,id=TEXT][,direct][,queues=N]"
+        "[,engine=auto|io_uring|pool]",
     .prepare = &Prepare,
     .create = &Create,
     .policy = policies::kBlock,

@@ -1,4 +1,5 @@
-// What a user may say of a disk: `--disk PATH,key=value,…` and its siblings. Plain data; used by config/ and the module.
+// What a user may say of a disk: `--disk PATH,key=value,…` and its siblings. Plain data; used by
+// config/ and the module.
 #pragma once
 
 #include <cstdint>

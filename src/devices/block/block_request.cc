@@ -25,8 +25,7 @@ RequestStatus ParseTransfer(uint64_t sector, bool write, SliceReader& reader, Sl
   request.operation = write ? Operation::kWrite : Operation::kRead;
   request.offset = *offset;
   request.length = length;
-  const bool taken =
-      write ? reader.Take(length, request.data) : writer.Take(length, request.data);
+  const bool taken = write ? reader.Take(length, request.data) : writer.Take(length, request.data);
   return taken ? RequestStatus::kOk : RequestStatus::kIoError;
 }
 
@@ -94,7 +93,8 @@ bool ParseRequest(const virtio::Chain& chain, const DiskLimits& limits, Request&
   request.Clear();
   request.writable_bytes = chain.writable_bytes();
   if (chain.writable_bytes() == 0) return false;
-  // The status is the last writable byte, however the driver has cut its buffers (virtio 1.2, 2.7.4).
+  // The status is the last writable byte, however the driver has cut its buffers
+  // (virtio 1.2, 2.7.4).
   const memory::GuestSlice last = chain.writable().back();
   request.status = last.Sub(last.size() - 1, 1);
 

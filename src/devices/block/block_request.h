@@ -32,8 +32,8 @@ struct ByteRange {
 
 enum class Operation : uint8_t { kRead, kWrite, kFlush, kGetId, kDiscard, kWriteZeroes };
 
-// What to do, all bounds checked: offsets and lengths lie within the disk. `error` other than kOk means that nothing is
-// to be done but to answer with it.
+// What to do, all bounds checked: offsets and lengths lie within the disk. `error` other than kOk
+// means that nothing is to be done but to answer with it.
 struct Request {
   RequestStatus error = RequestStatus::kOk;
   Operation operation = Operation::kRead;
@@ -47,8 +47,8 @@ struct Request {
   void Clear();
 };
 
-// Fills `request` (cleared first; its vectors keep their memory). False when the chain has no room for a status byte: the
-// driver then gets the chain back untouched.
+// Fills `request` (cleared first; its vectors keep their memory). False when the chain has no room
+// for a status byte: the driver then gets the chain back untouched.
 [[nodiscard]] bool ParseRequest(const virtio::Chain& chain, const DiskLimits& limits,
                                 Request& request);
 

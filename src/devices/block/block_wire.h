@@ -1,5 +1,5 @@
-// Request layout of virtio-blk (virtio 1.2, 5.2.6) in types that are safe to copy from guest memory. The numbers are those
-// of <linux/virtio_blk.h>.
+// Request layout of virtio-blk (virtio 1.2, 5.2.6) in types that are safe to copy from guest
+// memory. The numbers are those of <linux/virtio_blk.h>.
 #pragma once
 
 #include <linux/virtio_blk.h>

@@ -11,8 +11,8 @@ namespace {
 constexpr uint16_t kQueueSize = 256;
 constexpr uint16_t kControlReceiveQueue = 2;
 constexpr uint16_t kControlTransmitQueue = 3;
-// Messages that wait for the driver's buffers: enough for a full bring-up of all ports; a driver that provokes more
-// without taking any loses the newest.
+// Messages that wait for the driver's buffers: enough for a full bring-up of all ports; a driver
+// that provokes more without taking any loses the newest.
 constexpr size_t kMaxPendingControl = kMaxPorts * 8;
 
 }  // namespace

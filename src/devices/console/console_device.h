@@ -1,7 +1,8 @@
-// virtio-console (virtio 1.2, 5.3) with one or more ports. Lives in the console process, on the thread of its loop.
+// virtio-console (virtio 1.2, 5.3) with one or more ports. Lives in the console process, on the
+// thread of its loop.
 //
-// With one port the device has just that port's two queues. With more it offers MULTIPORT and the control queues; a driver
-// that does not take MULTIPORT has port 0 only.
+// With one port the device has just that port's two queues. With more it offers MULTIPORT and the
+// control queues; a driver that does not take MULTIPORT has port 0 only.
 #pragma once
 
 #include <linux/virtio_console.h>

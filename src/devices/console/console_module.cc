@@ -52,12 +52,11 @@ chardev::CharType CharTypeOf(PortType type) {
 Result<PortStart> PreparePort(std::string_view text, size_t index, codec::FdTable& fds) {
   PortOptions options = TRY(codec::ParseKeyValue<PortOptions>(text));
   if (options.name.empty()) options.name = fmt::format("crosvm.port{}", index);
-  chardev::CharFiles files =
-      TRY(chardev::OpenCharFiles({.type = CharTypeOf(options.type),
-                                  .path = options.path,
-                                  .use_stdin = options.use_stdin,
-                                  .input_path = options.input,
-                                  .name = options.name}));
+  chardev::CharFiles files = TRY(chardev::OpenCharFiles({.type = CharTypeOf(options.type),
+                                                         .path = options.path,
+                                                         .use_stdin = options.use_stdin,
+                                                         .input_path = options.input,
+                                                         .name = options.name}));
   PortStart start{.type = options.type, .path = files.path, .name = options.name};
   if (files.output.valid()) start.output = fds.Put(std::move(files.output));
   if (files.input.valid()) start.input = fds.Put(std::move(files.input));
@@ -72,8 +71,7 @@ Result<PreparedDevice> Prepare(std::string_view text) {
     if (start.ports.size() == kMaxPorts) {
       return Fail(ErrorKind::kInvalidArgument, "a console has at most {} ports", kMaxPorts);
     }
-    start.ports.push_back(
-        TRY(PreparePort(text.substr(0, end), start.ports.size(), prepared.fds)));
+    start.ports.push_back(TRY(PreparePort(text.substr(0, end), start.ports.size(), prepared.fds)));
     if (end == std::string_view::npos) break;
     text.remove_prefix(end + 1);
   }
@@ -83,8 +81,7 @@ Result<PreparedDevice> Prepare(std::string_view text) {
 
 Result<std::unique_ptr<Port>> CreatePort(const PortStart& start, codec::FdTable& fds,
                                          event::EventLoop& loop) {
-  chardev::CharFiles files{
-      .type = CharTypeOf(start.type), .path = start.path, .name = start.name};
+  chardev::CharFiles files{.type = CharTypeOf(start.type), .path = start.path, .name = start.name};
   if (start.output) files.output = TRY(fds.Take(*start.output));
   if (start.input) files.input = TRY(fds.Take(*start.input));
   chardev::CharStreams streams = TRY(chardev::MakeCharStreams(loop, std::move(files)));
@@ -110,8 +107,9 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
 const DeviceModule kConsoleModule = {
     .name = "console",
     .summary = "one or more character ports (virtio-console)",
-    .option_help = "type=sink|stdout|file|syslog|unix|unix-stream[,path=PATH][,input=PATH][,stdin]"
-                   "[,name=TEXT][;NEXT PORT]",
+    .option_help =
+        "type=sink|stdout|file|syslog|unix|unix-stream[,path=PATH][,input=PATH][,stdin]"
+        "[,name=TEXT][;NEXT PORT]",
     .prepare = &Prepare,
     .create = &Create,
     .policy = policies::kConsole,

@@ -1,4 +1,5 @@
-// What a user may say of one port of a virtio-console: `type=stdout,stdin,name=log`. Several ports are separated by `;`.
+// What a user may say of one port of a virtio-console: `type=stdout,stdin,name=log`. Several ports
+// are separated by `;`.
 #pragma once
 
 #include <cstdint>
@@ -26,11 +27,12 @@ struct PortOptions {
   std::string name;
 
   static constexpr auto Describe() {
-    return Fields(Field("type", &PortOptions::type, "where output goes"),
-                  Field("path", &PortOptions::path, "the file or socket of type=file or unix"),
-                  Field("input", &PortOptions::input, "a file or FIFO that input comes from"),
-                  Field("stdin", &PortOptions::use_stdin, "input comes from standard input"),
-                  Field("name", &PortOptions::name, "the port's name in the guest (several ports)"));
+    return Fields(
+        Field("type", &PortOptions::type, "where output goes"),
+        Field("path", &PortOptions::path, "the file or socket of type=file or unix"),
+        Field("input", &PortOptions::input, "a file or FIFO that input comes from"),
+        Field("stdin", &PortOptions::use_stdin, "input comes from standard input"),
+        Field("name", &PortOptions::name, "the port's name in the guest (several ports)"));
   }
 };
 

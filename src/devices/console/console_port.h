@@ -15,7 +15,8 @@ namespace crosvm::devices::console {
 // Used on the loop's thread of the sink and the source.
 class Port {
  public:
-  // `source` may be null: nothing is ever received. `name` is what the guest sees of a multiport device's port.
+  // `source` may be null: nothing is ever received. `name` is what the guest sees of a multiport
+  // device's port.
   Port(std::string name, std::unique_ptr<chardev::CharSink> sink,
        std::unique_ptr<chardev::CharSource> source);
   ~Port();
@@ -27,7 +28,8 @@ class Port {
   void StartReceive(virtio::Queue queue);
   virtio::Queue StopReceive();
   void StartTransmit(virtio::Queue queue);
-  // Output that the sink does not take now is dropped: a reset does not wait for a stopped terminal.
+  // Output that the sink does not take now is dropped: a reset does not wait for a stopped
+  // terminal.
   virtio::Queue StopTransmit();
 
   // The driver has notified.

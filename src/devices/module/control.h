@@ -1,5 +1,5 @@
-// The control channel of a device: what vhost-user has no word for. One channel a device, and a device gets only the
-// messages that are meant for its kind.
+// The control channel of a device: what vhost-user has no word for. One channel a device, and a
+// device gets only the messages that are meant for its kind.
 #pragma once
 
 #include <cstdint>

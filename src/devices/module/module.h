@@ -16,8 +16,9 @@
 
 namespace crosvm::devices {
 
-// What the privileged side prepared for a device: a message of the device's own type, as CBOR, and the descriptors that
-// the message's FdSlots name. Produced by Prepare in the VMM, consumed by Create in the device process.
+// What the privileged side prepared for a device: a message of the device's own type, as CBOR, and
+// the descriptors that the message's FdSlots name. Produced by Prepare in the VMM, consumed by
+// Create in the device process.
 struct PreparedDevice {
   std::vector<uint8_t> start;
   codec::FdTable fds;
@@ -28,17 +29,19 @@ struct CreateContext {
 };
 
 struct DeviceModule {
-  std::string_view name;     // "block": subcommand of `crosvm device`, label, policy name
-  std::string_view summary;  // one line of help
+  std::string_view name;         // "block": subcommand of `crosvm device`, label, policy name
+  std::string_view summary;      // one line of help
   std::string_view option_help;  // the grammar of its option for `crosvm device NAME --help`
 
-  // Parses the text of its command-line option (as `--disk` or `crosvm device block` take it) and opens what it names:
-  // files, taps, sockets, locks. Runs in the VMM with the user's rights.
+  // Parses the text of its command-line option (as `--disk` or `crosvm device block` take it) and
+  // opens what it names: files, taps, sockets, locks. Runs in the VMM with the user's rights.
   Result<PreparedDevice> (*prepare)(std::string_view option);
-  // Makes the device from what was prepared. Opens nothing. Runs in the device process before its seccomp filter.
+  // Makes the device from what was prepared. Opens nothing. Runs in the device process before its
+  // seccomp filter.
   Result<std::unique_ptr<virtio::Device>> (*create)(PreparedDevice prepared,
                                                     const CreateContext& context);
-  // The compiled system call policy (crosvm_policy() in CMake); its code is empty only for devices that cannot be jailed.
+  // The compiled system call policy (crosvm_policy() in CMake); its code is empty only for devices
+  // that cannot be jailed.
   jail::Filter policy;
 };
 

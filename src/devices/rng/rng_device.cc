@@ -13,8 +13,8 @@ namespace crosvm::devices::rng {
 namespace {
 
 constexpr uint16_t kQueueSize = 256;
-// The driver chooses the buffers, so both the bytes for one request and those for one turn of the loop are bounded; the
-// device may fill a buffer in part (virtio 1.2, 5.4.6).
+// The driver chooses the buffers, so both the bytes for one request and those for one turn of the
+// loop are bounded; the device may fill a buffer in part (virtio 1.2, 5.4.6).
 constexpr size_t kMaxBytesPerRequest = 64 * 1024;
 constexpr size_t kMaxBytesPerTurn = 256 * 1024;
 
@@ -40,10 +40,14 @@ RngDevice::RngDevice(event::EventLoop& loop) : loop_(loop) {
 
 RngDevice::~RngDevice() = default;
 
-void RngDevice::ReadConfig(uint32_t, std::span<uint8_t>) {}
-void RngDevice::WriteConfig(uint32_t, std::span<const uint8_t>) {}
-void RngDevice::Configure(uint64_t) {}
-void RngDevice::Reset() {}
+void RngDevice::ReadConfig(uint32_t, std::span<uint8_t>) {
+}
+void RngDevice::WriteConfig(uint32_t, std::span<const uint8_t>) {
+}
+void RngDevice::Configure(uint64_t) {
+}
+void RngDevice::Reset() {
+}
 
 Status RngDevice::StartQueue(uint16_t index, virtio::Queue queue) {
   CHECK(index == 0 && !queue_);

@@ -1,5 +1,5 @@
-// virtio-rng (virtio 1.2, 5.4): fills every buffer of the driver from the host's random number generator. Lives in the rng
-// process, on the thread of its loop.
+// virtio-rng (virtio 1.2, 5.4): fills every buffer of the driver from the host's random number
+// generator. Lives in the rng process, on the thread of its loop.
 #pragma once
 
 #include <memory>

@@ -9,8 +9,8 @@
 
 #include "hypervisor/arch.h"
 #include "sys/fd.h"
-#include "sys/mapped_region.h"
 #include "sys/linux_kvm.h"
+#include "sys/mapped_region.h"
 
 namespace crosvm::hypervisor {
 

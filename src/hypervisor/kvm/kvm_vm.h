@@ -2,7 +2,6 @@
 // mutex.
 #pragma once
 
-
 #include <map>
 #include <memory>
 #include <vector>

@@ -1,4 +1,5 @@
-// Runs a classic BPF program as seccomp(2) would: tests and fuzzers compare its verdicts with the reference evaluator.
+// Runs a classic BPF program as seccomp(2) would: tests and fuzzers compare its verdicts with the
+// reference evaluator.
 #pragma once
 
 #include <linux/filter.h>
@@ -11,8 +12,8 @@
 
 namespace crosvm::jail::testing {
 
-// Empty when the program leaves its bounds or has an instruction that policies do not compile to. `steps`: the number of
-// instructions run.
+// Empty when the program leaves its bounds or has an instruction that policies do not compile to.
+// `steps`: the number of instructions run.
 inline std::optional<uint32_t> RunBpf(std::span<const sock_filter> code, const seccomp_data& call,
                                       size_t* steps = nullptr) {
   uint32_t accumulator = 0;

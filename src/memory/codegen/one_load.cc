@@ -1,5 +1,5 @@
-// Compiled to assembly by check_one_load.sh with each compiler, never linked. The guest's bytes are what the first
-// argument points to, so each operand on that register is one load of guest memory.
+// Compiled to assembly by check_one_load.sh with each compiler, never linked. The guest's bytes are
+// what the first argument points to, so each operand on that register is one load of guest memory.
 #include "memory/guest_copy.h"
 
 struct Header {
@@ -19,13 +19,20 @@ int Handle5();
 
 static inline int Dispatch(const Header& header) {
   switch (header.type) {
-    case 0: return Handle0();
-    case 1: return Handle1() + 1;
-    case 2: return Handle2() + 2;
-    case 3: return Handle3() + 3;
-    case 4: return Handle4() + 4;
-    case 5: return Handle5() + 5;
-    default: return -1;
+    case 0:
+      return Handle0();
+    case 1:
+      return Handle1() + 1;
+    case 2:
+      return Handle2() + 2;
+    case 3:
+      return Handle3() + 3;
+    case 4:
+      return Handle4() + 4;
+    case 5:
+      return Handle5() + 5;
+    default:
+      return -1;
   }
 }
 
@@ -36,7 +43,8 @@ extern "C" int GuardedProbe(const uint8_t* guest) {
   return Dispatch(header);
 }
 
-// The control: what happens without the barrier. g++ 12 loads twice, which shows that the check can see it.
+// The control: what happens without the barrier. g++ 12 loads twice, which shows that the check can
+// see it.
 extern "C" int NakedProbe(const uint8_t* guest) {
   Header header;
   __builtin_memcpy(&header, guest, sizeof(header));

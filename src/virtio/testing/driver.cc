@@ -16,7 +16,9 @@ namespace {
 constexpr uint16_t kAvailBit = 1 << VRING_PACKED_DESC_F_AVAIL;
 constexpr uint16_t kUsedBit = uint16_t{1} << VRING_PACKED_DESC_F_USED;
 
-GuestAddr At(GuestAddr base, uint64_t offset) { return GuestAddr(base.value() + offset); }
+GuestAddr At(GuestAddr base, uint64_t offset) {
+  return GuestAddr(base.value() + offset);
+}
 
 }  // namespace
 
@@ -45,7 +47,9 @@ ChainSpec& ChainSpec::Indirect() {
   return *this;
 }
 
-uint16_t ChainSpec::Stage() { return driver_.Stage(*this); }
+uint16_t ChainSpec::Stage() {
+  return driver_.Stage(*this);
+}
 
 uint16_t ChainSpec::Submit() {
   const uint16_t id = driver_.Stage(*this);
@@ -244,10 +248,12 @@ bool Driver::KickWanted() {
   if (!options_.packed) {
     const uint16_t before = std::exchange(kicked_avail_, published_avail_);
     if (!options_.event_idx) {
-      return (memory_.Cell<uint16_t>(addresses_.device)->LoadRelaxed() & VRING_USED_F_NO_NOTIFY) == 0;
+      return (memory_.Cell<uint16_t>(addresses_.device)->LoadRelaxed() & VRING_USED_F_NO_NOTIFY) ==
+             0;
     }
     const uint16_t event =
-        memory_.Cell<uint16_t>(At(addresses_.device, 4 + uint64_t{8} * options_.size))->LoadRelaxed();
+        memory_.Cell<uint16_t>(At(addresses_.device, 4 + uint64_t{8} * options_.size))
+            ->LoadRelaxed();
     return static_cast<uint16_t>(published_avail_ - event - 1) <
            static_cast<uint16_t>(published_avail_ - before);
   }
@@ -290,7 +296,8 @@ std::optional<Used> Driver::NextUsed() {
   const auto element = options_.packed ? NextUsedPacked() : NextUsedSplit();
   if (!element) return std::nullopt;
   const auto found = outstanding_.find(element->first);
-  CHECK(found != outstanding_.end(), "the device completed {}, which is not outstanding", element->first);
+  CHECK(found != outstanding_.end(), "the device completed {}, which is not outstanding",
+        element->first);
   const Outstanding record = std::move(found->second);
   outstanding_.erase(found);
   Used used{.id = element->first, .written = element->second};
@@ -329,7 +336,8 @@ void Driver::EnableInterrupts(bool on) {
     memory_.Cell<uint32_t>(addresses_.driver)->StoreRelaxed(flags << 16);
   } else if (options_.event_idx) {
     const auto event = static_cast<uint16_t>(on ? next_used_ : next_used_ - 1);
-    memory_.Cell<uint16_t>(At(addresses_.driver, 4 + uint64_t{2} * options_.size))->StoreRelaxed(event);
+    memory_.Cell<uint16_t>(At(addresses_.driver, 4 + uint64_t{2} * options_.size))
+        ->StoreRelaxed(event);
   } else {
     memory_.Cell<uint16_t>(addresses_.driver)
         ->StoreRelaxed(on ? uint16_t{0} : uint16_t{VRING_AVAIL_F_NO_INTERRUPT});
@@ -350,7 +358,8 @@ void Driver::InterruptAfter(uint16_t chains) {
       slot -= options_.size;
       wrap = !wrap;
     }
-    const uint32_t wish = slot | (wrap ? 0x8000u : 0u) | (uint32_t{VRING_PACKED_EVENT_FLAG_DESC} << 16);
+    const uint32_t wish =
+        slot | (wrap ? 0x8000u : 0u) | (uint32_t{VRING_PACKED_EVENT_FLAG_DESC} << 16);
     memory_.Cell<uint32_t>(addresses_.driver)->StoreRelaxed(wish);
   }
   memory::FullFence();

@@ -1,4 +1,5 @@
-// A driver for tests of queues and devices: makes rings (split or packed) in guest memory and plays the guest's part.
+// A driver for tests of queues and devices: makes rings (split or packed) in guest memory and plays
+// the guest's part.
 //
 //   Driver driver(memory, {.packed = true});
 //   Queue queue = driver.MakeQueue();               // the device's end
@@ -7,7 +8,8 @@
 //   …the device works…
 //   std::optional<Used> used = driver.NextUsed();   // used->id, used->written, used->data
 //
-// Hostile rings are made with Raw() descriptors, Poke… and the addresses. Wrong use CHECKs: this is test code.
+// Hostile rings are made with Raw() descriptors, Poke… and the addresses. Wrong use CHECKs: this is
+// test code.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +30,8 @@ struct DriverOptions {
   uint16_t size = 16;
   bool packed = false;
   bool event_idx = false;
-  bool indirect = true;  // whether the feature is acknowledged; chains use it when they say Indirect()
+  bool indirect =
+      true;  // whether the feature is acknowledged; chains use it when they say Indirect()
   memory::GuestAddr area{0x1000};  // where rings and buffers are put
   uint64_t area_size = 1 << 20;
   uint64_t extra_features = 0;  // of the device, for MakeConfig()
@@ -38,7 +41,8 @@ struct DriverOptions {
 struct Used {
   uint16_t id = 0;
   uint32_t written = 0;
-  std::vector<uint8_t> data;  // all of the writable part, as it is now (its first `written` bytes are the answer)
+  std::vector<uint8_t>
+      data;  // all of the writable part, as it is now (its first `written` bytes are the answer)
 };
 
 class Driver;
@@ -54,7 +58,8 @@ class ChainSpec {
     return Readable(std::span(reinterpret_cast<const uint8_t*>(&value), sizeof(T)));
   }
   ChainSpec& Writable(uint32_t size);
-  // A descriptor as it stands, with any address, length and flags (NEXT is added where one follows).
+  // A descriptor as it stands, with any address, length and flags (NEXT is added where one
+  // follows).
   ChainSpec& Raw(uint64_t address, uint32_t length, uint16_t flags);
   // Puts the descriptors into an indirect table.
   ChainSpec& Indirect();
@@ -80,8 +85,8 @@ class Driver {
  public:
   explicit Driver(memory::GuestMemory memory, DriverOptions options = {});
 
-  // A driver that stands where this one stands, on the same memory: what the guest would do from here. For tests that
-  // go back in time.
+  // A driver that stands where this one stands, on the same memory: what the guest would do from
+  // here. For tests that go back in time.
   Driver Clone() const;
 
   // RAM of `size` bytes at 0.
@@ -116,7 +121,8 @@ class Driver {
   const sys::EventFd& kick() const { return kick_; }
   const sys::EventFd& call() const { return call_; }
 
-  // Guest memory for a test's own use, 16-byte aligned; never freed. (Buffers of chains are, once all were used.)
+  // Guest memory for a test's own use, 16-byte aligned; never freed. (Buffers of chains are, once
+  // all were used.)
   memory::GuestAddr Allocate(uint64_t size);
 
   // Hostile: sets the available index (split).

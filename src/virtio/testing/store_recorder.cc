@@ -66,7 +66,7 @@ std::vector<StoreRecorder::State> StoreRecorder::Record(std::span<const Range> r
   for (const Range& range : ranges) total += range.size;
   Recording now{.ranges = ranges, .states = std::vector<State>(kMaxStates, State(total))};
   recording = &now;
-  struct sigaction fault {}, step {}, old_fault {}, old_step {};
+  struct sigaction fault{}, step{}, old_fault{}, old_step{};
   fault.sa_flags = step.sa_flags = SA_SIGINFO;
   fault.sa_sigaction = OnFault;
   step.sa_sigaction = OnStep;
@@ -75,7 +75,8 @@ std::vector<StoreRecorder::State> StoreRecorder::Record(std::span<const Range> r
   Protect(PROT_READ);
   work();
   Protect(PROT_READ | PROT_WRITE);
-  CHECK(sigaction(SIGSEGV, &old_fault, nullptr) == 0 && sigaction(SIGTRAP, &old_step, nullptr) == 0);
+  CHECK(sigaction(SIGSEGV, &old_fault, nullptr) == 0 &&
+        sigaction(SIGTRAP, &old_step, nullptr) == 0);
   recording = nullptr;
   now.states.resize(now.used);
   std::vector<State> distinct;

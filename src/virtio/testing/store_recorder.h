@@ -1,6 +1,7 @@
-// Records every store to a range of memory, in order, by the CPU itself: the range is made read-only, each store faults,
-// is let through as a single step, and what the range holds after it is kept. Proves publication orders and lets a test
-// "die" after each store. x86-64; one recorder at a time, one thread.
+// Records every store to a range of memory, in order, by the CPU itself: the range is made
+// read-only, each store faults, is let through as a single step, and what the range holds after it
+// is kept. Proves publication orders and lets a test "die" after each store. x86-64; one recorder
+// at a time, one thread.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +21,10 @@ class StoreRecorder {
   // The contents of all ranges, one after the other.
   using State = std::vector<uint8_t>;
 
-  // Runs `work` and returns the states: before the first store, then after each one that changed something.
-  static std::vector<State> Record(std::span<const Range> ranges, const std::function<void()>& work);
+  // Runs `work` and returns the states: before the first store, then after each one that changed
+  // something.
+  static std::vector<State> Record(std::span<const Range> ranges,
+                                   const std::function<void()>& work);
 };
 
 }  // namespace crosvm::virtio::testing

@@ -1,5 +1,5 @@
-// Tests that need a second process register a main for it and run it by executing the test binary again: fresh address
-// space, nothing inherited but what is passed on purpose (Crashpad's way).
+// Tests that need a second process register a main for it and run it by executing the test binary
+// again: fresh address space, nothing inherited but what is passed on purpose (Crashpad's way).
 //
 //   CROSVM_CHILD_MAIN(EchoPeer) { …; return 0; }      // int (int argc, char** argv)
 //   pid_t pid = SpawnChild("EchoPeer", {"--fd", "3"}, /*inherit=*/{fd});
@@ -15,7 +15,8 @@ namespace crosvm::testing {
 using ChildMain = int (*)(int argc, char** argv);
 bool RegisterChildMain(const char* name, ChildMain child_main);
 
-// Forks and executes /proc/self/exe. `inherit` lists descriptors that lose close-on-exec and arrive as 3, 4, ….
+// Forks and executes /proc/self/exe. `inherit` lists descriptors that lose close-on-exec and arrive
+// as 3, 4, ….
 pid_t SpawnChild(const std::string& name, const std::vector<std::string>& arguments,
                  const std::vector<int>& inherit = {});
 // Waits; the exit status, or 128 + signal.
@@ -26,8 +27,8 @@ void ExpectLoggedErrors();
 
 }  // namespace crosvm::testing
 
-#define CROSVM_CHILD_MAIN(name)                                                        \
-  static int ChildMain_##name(int argc, char** argv);                                  \
-  [[maybe_unused]] static const bool child_main_registered_##name =                    \
-      ::crosvm::testing::RegisterChildMain(#name, &ChildMain_##name);                  \
+#define CROSVM_CHILD_MAIN(name)                                       \
+  static int ChildMain_##name(int argc, char** argv);                 \
+  [[maybe_unused]] static const bool child_main_registered_##name =   \
+      ::crosvm::testing::RegisterChildMain(#name, &ChildMain_##name); \
   static int ChildMain_##name([[maybe_unused]] int argc, [[maybe_unused]] char** argv)
