@@ -19,6 +19,11 @@ target_link_libraries(crosvm_compiler INTERFACE Threads::Threads)
 include(warnings)
 target_compile_options(crosvm_compiler INTERFACE ${CROSVM_WARNINGS})
 
+# What tests, fuzzers and benches link after crosvm_compiler, so that its options come last.
+add_library(crosvm_test_options INTERFACE)
+target_compile_options(crosvm_test_options INTERFACE -Wno-sign-conversion -Wno-conversion
+                                                     -Wno-shorten-64-to-32)
+
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_link_options(crosvm_compiler INTERFACE -fuse-ld=lld)
 endif()
@@ -28,6 +33,12 @@ if(CROSVM_SANITIZERS)
                                                    -fno-sanitize-recover=all)
   target_link_options(crosvm_compiler INTERFACE -fsanitize=${CROSVM_SANITIZERS})
   target_compile_definitions(crosvm_compiler INTERFACE CROSVM_SANITIZED=1)
+endif()
+
+if(CROSVM_FUZZERS)
+  # The libraries count their edges too: a fuzzer that sees only its own file is blind.
+  target_compile_options(crosvm_compiler INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(crosvm_compiler INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
 if(CROSVM_HARDENING)
