@@ -89,7 +89,3 @@ BENCHMARK_CAPTURE(ReadBatches, pool, IoEngine::kPool)->Arg(1)->Arg(32);
 
 }  // namespace
 }  // namespace crosvm::event
-
-// Not the main() of libbenchmark: when no bitcode symbol is used from outside, clang 19's ThinLTO
-// computes no liveness and leaves callbacks of other files out of the control-flow integrity
-// tables, and calling them traps.
