@@ -61,6 +61,7 @@ Result<LogLevel> ParseLevel(std::string_view name) {
 void Remember(std::string_view line) {
   LogState& state = State();
   MutexLock lock(state.mutex);
+  // ORDERING: the mutex orders the writers; a dump from a signal handler takes what it finds.
   const uint64_t index = state.recent_count.fetch_add(1, std::memory_order_relaxed);
   RecentLine& slot = state.recent[index % kRecentLines];
   slot.size = std::min(line.size(), slot.text.size());

@@ -18,6 +18,7 @@ class GuestCell {
  public:
   GuestCell() = default;
 
+  // ORDERING: the name says it; which one a ring needs is argued where it is used.
   T LoadRelaxed() const { return __atomic_load_n(cell_, __ATOMIC_RELAXED); }
   T LoadAcquire() const { return __atomic_load_n(cell_, __ATOMIC_ACQUIRE); }
   void StoreRelaxed(T value) const { __atomic_store_n(cell_, value, __ATOMIC_RELAXED); }
@@ -31,6 +32,7 @@ class GuestCell {
 };
 
 // Orders a store to one cell before a load of another (publish, then read the suppression word).
+// ORDERING: store-load needs the full fence; release and acquire do not give it.
 inline void FullFence() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
