@@ -79,6 +79,10 @@ class Filter {
       case kCacheDescriptors:
       case kL1Amd:
       case kL2Amd:
+      // KVM leaves the brand string empty.
+      case kBrandFirst:
+      case kBrandFirst + 1:
+      case kBrandFirst + 2:
         return Assign(entry, host_(entry.function, 0));
       case kCaches:
         Assign(entry, host_(entry.function, entry.index));
@@ -144,7 +148,8 @@ class Filter {
     constexpr uint32_t kTypeMask = 0x1f;
     if ((entry.eax & kTypeMask) == 0) return;  // no such cache
     const uint32_t level = (entry.eax >> 5) & 7;
-    const uint32_t threads = level < 3 ? topology_.threads_per_core : std::bit_ceil(topology_.count);
+    const uint32_t threads =
+        level < 3 ? topology_.threads_per_core : std::bit_ceil(topology_.count);
     entry.eax &= ~(0xfffU << 14);
     entry.eax |= std::min<uint32_t>(threads - 1, 0xfff) << 14;
   }
@@ -172,7 +177,8 @@ class Filter {
 
   void AmdTopology(kvm_cpuid_entry2& entry) const {
     entry.eax = id_;
-    entry.ebx = ((id_ / topology_.threads_per_core) & 0xff) | ((topology_.threads_per_core - 1) << 8);
+    entry.ebx =
+        ((id_ / topology_.threads_per_core) & 0xff) | ((topology_.threads_per_core - 1) << 8);
     entry.ecx = 0;  // one node, number 0
     entry.edx = 0;
   }

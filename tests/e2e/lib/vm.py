@@ -120,11 +120,13 @@ class Vm:
             command += ["-s", self.socket]
         if self._initrd:
             command += ["-i", self._initrd]
+        # Before the disks: the root disk is vda.
+        command += self._options
         for disk in self._disks:
             command += ["--rwdisk" if disk.writable else "--disk", ",".join([disk.path, *disk.suboptions])]
         if self._params:
             command += ["-p", self._params]
-        return command + self._options + ([self._kernel_path] if self._kernel_path != "" else [])
+        return command + ([self._kernel_path] if self._kernel_path != "" else [])
 
     def _QemuCommand(self):
         if self._options or self.socket:
