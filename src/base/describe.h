@@ -31,7 +31,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -91,9 +90,32 @@ constexpr FieldInfo<Class, Member> Field(std::string_view name, Member Class::* 
   return {name, member, help};
 }
 
+// The fields of a struct. Not a std::tuple: its constructors' constraints made a struct of fifty
+// fields cost every file that includes it a quarter of a second.
+template <size_t kIndex, typename Info>
+struct FieldSlot {
+  Info info;
+};
+
+template <size_t kIndex, typename Info>
+constexpr const Info& FieldAt(const FieldSlot<kIndex, Info>& slot) {
+  return slot.info;
+}
+
+template <typename Indexes, typename... Infos>
+struct FieldListOf;
+
+template <size_t... kIndexes, typename... Infos>
+struct FieldListOf<std::index_sequence<kIndexes...>, Infos...> : FieldSlot<kIndexes, Infos>... {
+  static constexpr size_t kCount = sizeof...(Infos);
+};
+
 template <typename... Infos>
-constexpr std::tuple<Infos...> Fields(Infos... infos) {
-  return {infos...};
+using FieldList = FieldListOf<std::index_sequence_for<Infos...>, Infos...>;
+
+template <typename... Infos>
+constexpr FieldList<Infos...> Fields(Infos... infos) {
+  return {{infos}...};
 }
 
 template <typename T>
@@ -120,7 +142,10 @@ concept TextForm = requires(const T& value, std::string_view text) {
 // Calls visit(FieldInfo) for each field of T, in order.
 template <Described T, typename Visitor>
 constexpr void ForEachField(Visitor&& visit) {
-  std::apply([&](const auto&... info) { (visit(info), ...); }, T::Describe());
+  [[maybe_unused]] constexpr auto kFields = T::Describe();
+  [&]<size_t... kIndexes>(std::index_sequence<kIndexes...>) {
+    (visit(FieldAt<kIndexes>(kFields)), ...);
+  }(std::make_index_sequence<kFields.kCount>());
 }
 
 template <DescribedEnum E>

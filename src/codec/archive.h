@@ -98,9 +98,12 @@ struct Unwrap<FieldInfo<Class, Member>> {
   using MemberType = Member;
 };
 
+template <typename T>
+inline constexpr auto kFieldsOf = T::Describe();
+
 template <typename T, size_t kIndex>
 constexpr FieldEntry EntryOf() {
-  constexpr auto info = std::get<kIndex>(T::Describe());
+  constexpr auto info = FieldAt<kIndex>(kFieldsOf<T>);
   using Member = typename Unwrap<std::remove_const_t<decltype(info)>>::MemberType;
   return {info.name,
           info.help,
@@ -110,12 +113,12 @@ constexpr FieldEntry EntryOf() {
           {info.min, info.max, info.max_length},
           &OpsOf<Member>::kOps,
           [](void* object) -> void* {
-            return &(static_cast<T*>(object)->*(std::get<kIndex>(T::Describe()).member));
+            return &(static_cast<T*>(object)->*(FieldAt<kIndex>(kFieldsOf<T>).member));
           }};
 }
 
 template <typename T>
-constexpr size_t kFieldCount = std::tuple_size_v<decltype(T::Describe())>;
+constexpr size_t kFieldCount = decltype(T::Describe())::kCount;
 
 template <typename T>
 std::span<const FieldEntry> FieldsOf() {
