@@ -4,6 +4,7 @@
 #include <linux/virtio_pci.h>
 
 #include <cstring>
+#include <tuple>
 
 #include "event/test_loop.h"
 #include "hypervisor/fake/fake_vm.h"
