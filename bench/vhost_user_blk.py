@@ -30,7 +30,7 @@ SIZE_MIB = 512
 
 def Server(side, socket, data):
     if side == "ours":
-        return [settings.binary, "device", "block", "--socket-path", socket, "--file", data + ",direct=true"]
+        return [settings.binary, "device", "block", "--socket-path", socket, data + ",direct=true"]
     return ["qemu-storage-daemon", "--object", "iothread,id=io",
             "--blockdev", f"driver=file,node-name=f,filename={data},aio=io_uring,cache.direct=on,discard=unmap",
             "--export", f"type=vhost-user-blk,id=e,node-name=f,writable=on,iothread=io,addr.type=unix,addr.path={socket}"]

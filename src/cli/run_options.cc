@@ -127,13 +127,26 @@ Status SetPolicyDir(VmConfig& config, std::string_view value) {
   config.sandbox.seccomp_policy_dir = std::string(value);
   return {};
 }
-Status SetOnCrash(VmConfig& config, std::string_view value) {
-  for (const auto& [choice, name] : DescribeEnum(config::OnDeviceCrash{})) {
-    if (name != value) continue;
-    config.sandbox.on_device_crash = choice;
-    return {};
+// A member of the sandbox's options, by its name in DescribeEnum().
+template <auto kMember>
+Status SandboxChoice(VmConfig& config, std::string_view value) {
+  using Choice = std::remove_reference_t<decltype(config.sandbox.*kMember)>;
+  std::string known;
+  for (const auto& [choice, name] : DescribeEnum(Choice{})) {
+    if (name == value) {
+      config.sandbox.*kMember = choice;
+      return {};
+    }
+    if (!known.empty()) known += ", ";
+    known += name;
   }
-  return Fail(ErrorKind::kInvalidArgument, "\"{}\" is neither restart nor stop", value);
+  return Fail(ErrorKind::kInvalidArgument, "\"{}\" is none of {}", value, known);
+}
+Status SetRestarts(VmConfig& config, std::string_view value) {
+  const uint64_t number = TRY(codec::ParseNumber(value));
+  if (number > UINT32_MAX) return Fail(ErrorKind::kInvalidArgument, "{} is too large", number);
+  config.sandbox.device_restarts_per_minute = static_cast<uint32_t>(number);
+  return {};
 }
 
 Status LoadFile(VmConfig& config, std::string_view value) {
@@ -238,7 +251,7 @@ constexpr auto kTable = std::to_array<RunOption>({
      &Parsed<&V::host_ip, config::Ipv4Address>},
     {{.name = "netmask", .value = "NETMASK", .help = "the tap interface's netmask", .once = true},
      &Parsed<&V::netmask, config::Ipv4Address>},
-    {{.name = "mac", .value = "MAC", .help = "the guest's address on it", .once = true},
+    {{.name = "mac", .value = "MAC", .help = "the host's hardware address on it", .once = true},
      &Parsed<&V::mac, config::MacAddress>},
     {{.name = "net-vq-pairs",
       .value = "N",
@@ -307,8 +320,18 @@ constexpr auto kTable = std::to_array<RunOption>({
      &LogSeccomp},
     {{.name = "on-device-crash",
       .value = "ACTION",
-      .help = "restart a device that died, or stop the VM (default restart)"},
-     &SetOnCrash},
+      .help = "when a device fails: restart it, reset (mark it broken for the guest), or stop the VM "
+              "(default restart)"},
+     &SandboxChoice<&config::SandboxOptions::on_device_crash>},
+    {{.name = "device-restarts",
+      .value = "N",
+      .help = "a device that fails more than N times in a minute is not restarted (default 3)"},
+     &SetRestarts},
+    {{.name = "jail",
+      .value = "MODE",
+      .help = "strict, or best-effort: go on where the host refuses a layer of the jail (default "
+              "strict)"},
+     &SandboxChoice<&config::SandboxOptions::jail>},
     {{.name = "socket",
       .short_name = 's',
       .value = "PATH",

@@ -21,25 +21,38 @@
 
 namespace crosvm::config {
 
-enum class OnDeviceCrash : uint8_t { kRestart, kStop };
+enum class OnDeviceCrash : uint8_t { kRestart, kReset, kStop };
 constexpr auto DescribeEnum(OnDeviceCrash) {
   return EnumNames<OnDeviceCrash>(
-      {{OnDeviceCrash::kRestart, "restart"}, {OnDeviceCrash::kStop, "stop"}});
+      {{OnDeviceCrash::kRestart, "restart"},
+       {OnDeviceCrash::kReset, "reset"},
+       {OnDeviceCrash::kStop, "stop"}});
+}
+
+// What to do where the host refuses a layer of the jail.
+enum class JailMode : uint8_t { kStrict, kBestEffort };
+constexpr auto DescribeEnum(JailMode) {
+  return EnumNames<JailMode>({{JailMode::kStrict, "strict"}, {JailMode::kBestEffort, "best-effort"}});
 }
 
 struct SandboxOptions {
   bool disabled = false;
+  JailMode jail = JailMode::kStrict;
   // Overrides the policies that are compiled in; empty: those.
   std::string seccomp_policy_dir;
   bool seccomp_log_failures = false;
   OnDeviceCrash on_device_crash = OnDeviceCrash::kRestart;
+  // A device that fails more often within a minute is not started again.
+  uint32_t device_restarts_per_minute = 3;
 
   bool operator==(const SandboxOptions&) const = default;
   static constexpr auto Describe() {
     return Fields(Field("disabled", &SandboxOptions::disabled),
+                  Field("jail", &SandboxOptions::jail),
                   Field("seccomp_policy_dir", &SandboxOptions::seccomp_policy_dir),
                   Field("seccomp_log_failures", &SandboxOptions::seccomp_log_failures),
-                  Field("on_device_crash", &SandboxOptions::on_device_crash));
+                  Field("on_device_crash", &SandboxOptions::on_device_crash),
+                  Field("device_restarts_per_minute", &SandboxOptions::device_restarts_per_minute));
   }
 };
 

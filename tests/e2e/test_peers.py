@@ -57,7 +57,7 @@ class QemuDrivesOurDevices(E2eTest):
     def test_block_and_rng(self):
         content = images.Random(self.Path("disk"), 8 * images.MIB, 7)
         block, rng = self.Path("block.sock"), self.Path("rng.sock")
-        self.Peer([settings.binary, "device", "block", "--socket-path", block, "--file", self.Path("disk")], block)
+        self.Peer([settings.binary, "device", "block", "--socket-path", block, self.Path("disk")], block)
         self.Peer([settings.binary, "device", "rng", "--socket-path", rng], rng)
         vm = self.BootQemu(["-chardev", f"socket,id=b,path={block}", "-device", "vhost-user-blk-pci,chardev=b",
                             "-chardev", f"socket,id=r,path={rng}", "-device", "vhost-user-rng-pci,chardev=r"])

@@ -112,8 +112,12 @@ Status LoadFirmware(sys::BorrowedFd image, const MemoryLayout& layout,
                     const memory::GuestMemory& memory) {
   if (!layout.firmware)
     return Fail(ErrorKind::kInternal, "the memory layout has no firmware region");
-  return loader::LoadRange(image, 0, layout.firmware->size, memory, layout.firmware->start,
-                           "the BIOS image");
+  TRY(loader::LoadRange(image, 0, layout.firmware->size, memory, layout.firmware->start,
+                        "the BIOS image"));
+  // A PC shows the end of its firmware below 1 MiB as well: a BIOS jumps there from the reset vector.
+  const uint64_t shadow = std::min(layout.firmware->size, kFirmwareShadowMax);
+  return loader::LoadRange(image, layout.firmware->size - shadow, shadow, memory,
+                           GuestAddr(0x10'0000 - shadow), "the BIOS image");
 }
 
 }  // namespace crosvm::x86_64
