@@ -1,5 +1,13 @@
 # Language level, warnings, sanitizers and hardening of every target of ours.
 
+# One cache for all build directories and clones, precompiled headers included.
+if(CROSVM_CCACHE OR CMAKE_CXX_COMPILER_LAUNCHER STREQUAL "ccache")
+  set(launcher env CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=${CMAKE_SOURCE_DIR}
+               CCACHE_SLOPPINESS=pch_defines,time_macros ccache)
+  set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
+endif()
+
 set(CMAKE_CXX_STANDARD 23)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS ON) # statement expressions (TRY)
@@ -26,6 +34,8 @@ target_compile_options(crosvm_test_options INTERFACE -Wno-sign-conversion -Wno-c
 
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_link_options(crosvm_compiler INTERFACE -fuse-ld=lld)
+  # A precompiled header that came out of the compiler cache has another time.
+  target_compile_options(crosvm_compiler INTERFACE "SHELL:-Xclang -fno-pch-timestamp")
 endif()
 
 if(CROSVM_SANITIZERS)
