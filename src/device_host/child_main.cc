@@ -7,6 +7,8 @@
 #include "device_host/serve.h"
 #include "device_host/start_message.h"
 #include "jail/confine.h"
+#include "jail/filter.h"
+#include "jail/report.h"
 
 namespace crosvm::device_host {
 namespace {
@@ -21,11 +23,33 @@ struct RunningDevice {
   jail::Layers layers;
 };
 
+// The last step: from here on the device only makes the calls of its policy.
+Status Restrict(const devices::DeviceModule& module, const DeviceStart& start,
+                jail::Layers& layers) {
+  std::vector<sock_filter> code(module.policy.code.begin(), module.policy.code.end());
+  if (!start.filter.empty()) code = TRY(jail::FilterFromBytes(start.filter));
+  if (code.empty()) return {};
+  if (start.log_denied_calls) code = jail::LogInsteadOfDeny(code);
+  const Status installed = jail::InstallFilter(code, jail::FilterScope::kProcess);
+  if (installed.has_value()) {
+    layers.Add(jail::Layer::kSeccomp);
+    return {};
+  }
+  if (!start.best_effort_jail) return std::unexpected(installed.error().Clone());
+  LOG_WARN("jail layer 'seccomp' is off: {}", installed.error().ToString());
+  return {};
+}
+
 // The order matters: nothing of the device's own runs before the namespaces' roots and rights are gone, and io_uring and
 // threads are set up before the system call filter.
 Result<RunningDevice> StartDevice(const DeviceStart& start, codec::FdTable& fds) {
   const devices::DeviceModule* const module = devices::FindModule(start.module);
   if (module == nullptr) return Fail(ErrorKind::kNotFound, "no device is called {}", start.module);
+  sys::UniqueFd words = TRY(fds.Take(start.last_words));
+  TRY(jail::InstallReports({.label = start.label,
+                            .source = start.filter.empty() ? module->policy.source
+                                                           : "the --seccomp-policy-dir override",
+                            .words = std::move(words)}));
   devices::PreparedDevice prepared;
   prepared.start = start.start;
   for (const codec::FdSlot slot : start.resources) prepared.fds.Put(TRY(fds.Take(slot)));
@@ -42,6 +66,7 @@ Result<RunningDevice> StartDevice(const DeviceStart& start, codec::FdTable& fds)
       TRY(module->create(std::move(prepared), {.loop = *running.loop}));
   running.server = TRY(DeviceServer::Create(*running.loop, std::move(device),
                                             std::move(vhost_user), std::move(control)));
+  TRY_CONTEXT(Restrict(*module, start, running.layers), "restricting the device's system calls");
   return running;
 }
 

@@ -44,14 +44,21 @@ Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
   Sockets sockets = TRY(MakeSockets());
   auto [start_ours, start_theirs] = TRY(sys::UnixSocket::Pair(sys::SocketType::kSeqPacket));
 
+  std::vector<sock_filter> filter;
+  if (!options.seccomp_policy_dir.empty()) {
+    filter = TRY(jail::LoadOverride(options.seccomp_policy_dir, module.name));
+  }
+  jail::LastWords::Ends words = TRY(jail::LastWords::Create());
+
   jail::SpawnOptions spawn;
-  spawn.argv = {"crosvm", "--device-process", options.label};
+  spawn.argv = {"crosvm", options.entry, options.label};
   spawn.inherit = {start_theirs.fd()};
   spawn.best_effort = options.best_effort_jail;
   jail::Spawned spawned = TRY(jail::Spawn(spawn));
   start_theirs = sys::UnixSocket();
 
   HostedDevice hosted;
+  hosted.last_words = std::move(words.reader);
   hosted.process = std::move(spawned.process);
   hosted.vhost_user = std::move(sockets.vhost_user);
   hosted.control = ControlChannel(std::move(sockets.control));
@@ -63,8 +70,11 @@ Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
                     .namespaces = spawned.namespaces.bits(),
                     .best_effort_jail = options.best_effort_jail,
                     .start = prepared.start,
+                    .filter = jail::FilterToBytes(filter),
+                    .log_denied_calls = options.seccomp_log_failures,
                     .vhost_user = fds.Put(sockets.vhost_user_device.TakeFd()),
-                    .control = fds.Put(sockets.control_device.TakeFd())};
+                    .control = fds.Put(sockets.control_device.TakeFd()),
+                    .last_words = fds.Put(std::move(words.writer))};
   codec::FdTable resources = TRY(Duplicate(prepared.fds));
   for (sys::UniqueFd& fd : std::move(resources).Release()) {
     start.resources.push_back(fds.Put(std::move(fd)));
@@ -77,12 +87,17 @@ Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
     const Result<std::optional<sys::ExitStatus>> status = hosted.process.TryWait();
     const std::string how = status.has_value() && status->has_value() ? (*status)->ToString()
                                                                       : ready.error().ToString();
-    return Fail(ErrorKind::kIo, "the device process ended before it was ready: {}", how);
+    const std::string said = hosted.last_words.Read();
+    return Fail(ErrorKind::kIo, "the device process ended before it was ready: {}{}{}", how,
+                said.empty() ? "" : "; its last words: ", said);
   }
   if (!ready->message.error.empty()) {
     return Fail(ErrorKind::kIo, "{}", ready->message.error);
   }
   hosted.layers = jail::Layers(ready->message.layers);
+  if (filter.empty() && hosted.layers.Has(jail::Layer::kSeccomp)) {
+    hosted.allowed_calls = module.policy.calls;
+  }
   hosted.info = {.device_id = ready->message.device_id,
                  .features = 0,
                  .queue_sizes = std::move(ready->message.queue_sizes),

@@ -10,6 +10,7 @@
 #include "devices/module/control.h"
 #include "devices/module/module.h"
 #include "jail/layers.h"
+#include "jail/report.h"
 #include "sys/process.h"
 #include "sys/socket.h"
 #include "virtio/device.h"
@@ -22,6 +23,9 @@ struct LaunchOptions {
   std::string label;  // "block[0]"
   Placement placement = Placement::kJailed;
   bool best_effort_jail = false;
+  std::string seccomp_policy_dir;  // empty: the policies of the program
+  bool seccomp_log_failures = false;
+  std::string entry = "--device-process";  // the option by which main() finds ChildMain(); tests have another
 };
 
 // The VMM's end of a device's control channel.
@@ -41,6 +45,8 @@ struct HostedDevice {
   ControlChannel control;
   sys::PidFd process;  // invalid for a thread
   jail::Layers layers;
+  jail::LastWords last_words;  // to read once the process is dead: why it died
+  uint16_t allowed_calls = 0;  // system calls of its policy; 0: not known, or no filter
   std::unique_ptr<DeviceThread> thread;
 };
 

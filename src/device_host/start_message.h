@@ -18,8 +18,11 @@ struct DeviceStart {
   uint32_t namespaces = 0;  // jail::Layers that the process was spawned into
   bool best_effort_jail = false;
   std::vector<uint8_t> start;
+  std::vector<uint8_t> filter;  // jail::FilterToBytes() of --seccomp-policy-dir; empty: the module's own
+  bool log_denied_calls = false;  // --seccomp-log-failures
   codec::FdSlot vhost_user;
   codec::FdSlot control;
+  codec::FdSlot last_words;              // jail::LastWords::Ends::writer
   std::vector<codec::FdSlot> resources;  // the FdTable that `start` refers to, in its order
 
   static constexpr auto Describe() {
@@ -28,8 +31,11 @@ struct DeviceStart {
                   Field("namespaces", &DeviceStart::namespaces),
                   Field("best_effort_jail", &DeviceStart::best_effort_jail),
                   Field("start", &DeviceStart::start),
+                  Field("filter", &DeviceStart::filter),
+                  Field("log_denied_calls", &DeviceStart::log_denied_calls),
                   Field("vhost_user", &DeviceStart::vhost_user),
                   Field("control", &DeviceStart::control),
+                  Field("last_words", &DeviceStart::last_words),
                   Field("resources", &DeviceStart::resources));
   }
 };
