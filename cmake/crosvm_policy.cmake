@@ -9,6 +9,9 @@
 
 file(GLOB crosvm_policy_includes CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/jail/policies/*)
 
+# All generated headers: what tools must have built before they read the sources.
+add_custom_target(crosvm_generated)
+
 function(crosvm_policy)
   cmake_parse_arguments(arg "" "COMPONENT;NAME;FILE" "" ${ARGN})
   set(dir ${CMAKE_SOURCE_DIR}/src/${arg_COMPONENT})
@@ -37,6 +40,8 @@ function(crosvm_policy)
     COMMENT "Compiling policy ${arg_NAME}"
     VERBATIM)
   crosvm_target_name(target ${arg_COMPONENT})
+  add_custom_target(${target}_policy_${arg_NAME} DEPENDS ${header})
+  add_dependencies(crosvm_generated ${target}_policy_${arg_NAME})
   target_sources(${target} PRIVATE ${header})
   target_compile_options(${target} PRIVATE "SHELL:-iquote ${CMAKE_BINARY_DIR}/generated")
 endfunction()
