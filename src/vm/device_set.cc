@@ -17,9 +17,8 @@ constexpr std::chrono::seconds kHeartbeatInterval{2};
 // A device that has not answered for this long hangs. Generous: hosts are loaded, and emulated ones
 // slow.
 constexpr std::chrono::seconds kHeartbeatTimeout{10};
-// This many deaths within the window end the restarts.
-constexpr size_t kMaxDeaths = 3;
-constexpr std::chrono::seconds kDeathWindow{60};
+// More failures than the policy allows within the window end the restarts.
+constexpr std::chrono::seconds kFailureWindow{60};
 
 enum class State : uint8_t { kRunning, kRestarting, kFailed };
 
@@ -52,6 +51,16 @@ Result<virtio::DeviceInfo> ForeignInfo(std::string_view kind) {
     return Fail(ErrorKind::kUnsupported, "--vhost-user-{} is not built into this version", kind);
   }
   return info;
+}
+
+// How a device process ended, in its own last words where it had some.
+std::string DescribeEnd(device_host::HostedDevice& hosted) {
+  const Result<std::optional<sys::ExitStatus>> status = hosted.process.TryWait();
+  const std::string how =
+      status.has_value() && status->has_value() ? (*status)->ToString() : "unknown end";
+  const std::string said = hosted.last_words.Read();
+  return fmt::format("the process (pid {}) ended: {}{}{}", hosted.process.pid(), how,
+                     said.empty() ? "" : "; ", said);
 }
 
 }  // namespace
@@ -106,10 +115,7 @@ Status DeviceSet::Add(const devices::DeviceModule& module, std::string_view opti
   device->label = fmt::format("{}[{}]", module.name,
                               std::count_if(devices_.begin(), devices_.end(), same_kind));
   device->prepared = TRY_CONTEXT(module.prepare(option), "{}", device->label);
-  device->hosted =
-      TRY_CONTEXT(device_host::Launch(module, device->prepared,
-                                      {.label = device->label, .placement = policy_.placement}),
-                  "starting {}", device->label);
+  device->hosted = TRY_CONTEXT(Launch(*device), "starting {}", device->label);
   TRY_CONTEXT(Plug(*device, std::move(device->hosted.vhost_user), device->hosted.info),
               "starting {}", device->label);
   TRY(WatchProcess(*device));
@@ -151,6 +157,15 @@ Status DeviceSet::Plug(Managed& device, sys::UnixSocket socket, virtio::DeviceIn
                            device.transport);
 }
 
+Result<device_host::HostedDevice> DeviceSet::Launch(const Managed& device) const {
+  return device_host::Launch(*device.module, device.prepared,
+                             {.label = device.label,
+                              .placement = policy_.placement,
+                              .best_effort_jail = policy_.best_effort_jail,
+                              .seccomp_policy_dir = policy_.seccomp_policy_dir,
+                              .seccomp_log_failures = policy_.seccomp_log_failures});
+}
+
 Status DeviceSet::WatchProcess(Managed& device) {
   device.last_answer = context_.loop.Now();
   device.ping_pending = false;
@@ -161,12 +176,7 @@ Status DeviceSet::WatchProcess(Managed& device) {
   if (!device.hosted.process.valid()) return {};
   device.process_watch = TRY(context_.loop.AddWatch(
       device.hosted.process.fd(), event::Interest::kRead, [this, &device](event::Ready) {
-        const Result<std::optional<sys::ExitStatus>> status = device.hosted.process.TryWait();
-        const std::string how = status.has_value() && status->has_value()
-                                    ? (*status)->ToString()
-                                    : std::string("unknown end");
-        OnFailed(device,
-                 fmt::format("the process (pid {}) ended: {}", device.hosted.process.pid(), how));
+        OnFailed(device, DescribeEnd(device.hosted));
       }));
   return {};
 }
@@ -212,7 +222,7 @@ void DeviceSet::OnFailed(Managed& device, std::string why) {
 
   const event::Clock::time_point now = context_.loop.Now();
   device.deaths.push_back(now);
-  while (now - device.deaths.front() > kDeathWindow) device.deaths.pop_front();
+  while (now - device.deaths.front() > kFailureWindow) device.deaths.pop_front();
   if (policy_.on_crash == config::OnDeviceCrash::kStop) {
     give_up_(fmt::format("device {} failed: {}", device.label, why));
     return;
@@ -220,9 +230,11 @@ void DeviceSet::OnFailed(Managed& device, std::string why) {
   std::string obstacle;
   if (device.module == nullptr) {
     obstacle = "it is served by a foreign process";
-  } else if (device.deaths.size() >= kMaxDeaths) {
+  } else if (policy_.on_crash == config::OnDeviceCrash::kReset) {
+    obstacle = "--on-device-crash=reset";
+  } else if (device.deaths.size() > policy_.restarts_per_minute) {
     obstacle =
-        fmt::format("{} failures within {} seconds", device.deaths.size(), kDeathWindow.count());
+        fmt::format("{} failures within {} seconds", device.deaths.size(), kFailureWindow.count());
   } else {
     const Status restarted = Restart(device);
     if (restarted.has_value()) return;
@@ -238,8 +250,7 @@ Status DeviceSet::Restart(Managed& device) {
   device.process_watch.Reset();
   device.control_watch.Reset();
   device.hosted = device_host::HostedDevice();  // kills and reaps what may be left of it
-  device.hosted = TRY(device_host::Launch(*device.module, device.prepared,
-                                          {.label = device.label, .placement = policy_.placement}));
+  device.hosted = TRY(Launch(device));
   TRY(device.frontend->Reattach(std::move(device.hosted.vhost_user)));
   TRY(WatchProcess(device));
   TRY(device.transport->Reattached());

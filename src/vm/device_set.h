@@ -38,7 +38,11 @@ struct DeviceContext {
 
 struct DevicePolicy {
   device_host::Placement placement = device_host::Placement::kJailed;
+  bool best_effort_jail = false;
+  std::string seccomp_policy_dir;
+  bool seccomp_log_failures = false;
   config::OnDeviceCrash on_crash = config::OnDeviceCrash::kRestart;
+  uint32_t restarts_per_minute = 3;
 };
 
 // On the main thread.
@@ -69,6 +73,7 @@ class DeviceSet {
   struct Managed;
 
   Status Plug(Managed& device, sys::UnixSocket socket, virtio::DeviceInfo info);
+  Result<device_host::HostedDevice> Launch(const Managed& device) const;
   Status WatchProcess(Managed& device);
   void OnControlReadable(Managed& device);
   void OnHeartbeat();

@@ -138,7 +138,12 @@ Status Machine::AddDevices() {
                               .high_mmio = *high_mmio_};
   const DevicePolicy policy{.placement = config_.sandbox.disabled ? device_host::Placement::kThread
                                                                   : device_host::Placement::kJailed,
-                            .on_crash = config_.sandbox.on_device_crash};
+                            .best_effort_jail =
+                                config_.sandbox.jail == config::JailMode::kBestEffort,
+                            .seccomp_policy_dir = config_.sandbox.seccomp_policy_dir,
+                            .seccomp_log_failures = config_.sandbox.seccomp_log_failures,
+                            .on_crash = config_.sandbox.on_device_crash,
+                            .restarts_per_minute = config_.sandbox.device_restarts_per_minute};
   devices_ = std::make_unique<DeviceSet>(context, policy, publish_, [this](std::string why) {
     events_.End(ExitReason::kCrash, std::move(why));
   });
@@ -157,11 +162,12 @@ Status Machine::AddDevices() {
 }
 
 Status Machine::LoadImages() {
-  const x86_64::MachineInfo info = TRY(DescribeMachine(config_));
-  const x86_64::FirmwareTables tables = TRY(x86_64::WriteTables(host_.memory, host_.layout, info));
+  // Firmware brings its own tables, and takes the place of ours below 1 MiB.
   if (!config_.bios.empty()) {
     return x86_64::LoadFirmware(host_.firmware, host_.layout, host_.memory);
   }
+  const x86_64::MachineInfo info = TRY(DescribeMachine(config_));
+  const x86_64::FirmwareTables tables = TRY(x86_64::WriteTables(host_.memory, host_.layout, info));
   const sys::UniqueFd kernel_file = TRY(sys::Open(config_.kernel, O_RDONLY));
   const loader::LoadedKernel kernel =
       TRY_CONTEXT(loader::LoadKernel(kernel_file, host_.memory, x86_64::kKernelLowest), "kernel {}",
