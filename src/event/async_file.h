@@ -5,8 +5,10 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "event/event_loop.h"
 #include "sys/fd.h"
@@ -64,6 +66,18 @@ class AsyncFile {
   // Operations submitted whose `done` has not been called.
   virtual size_t in_flight() const = 0;
   virtual const char* engine() const = 0;
+
+  // Called on the loop's thread after each batch of `done`s: what is to happen once for all of them
+  // (telling a driver). It may submit, and need not flush; it must not destroy this object.
+  void OnBatchEnd(std::function<void()> callback) { batch_end_ = std::move(callback); }
+
+ protected:
+  void EndBatch() {
+    if (batch_end_) batch_end_();
+  }
+
+ private:
+  std::function<void()> batch_end_;
 };
 
 enum class IoEngine : uint8_t { kAuto, kUring, kPool };

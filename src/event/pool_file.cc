@@ -66,6 +66,7 @@ void PoolFile::OnDone() {
     if (destroyed) return;
   }
   destroyed_ = nullptr;
+  EndBatch();
 }
 
 }  // namespace crosvm::event

@@ -167,6 +167,7 @@ void UringFile::OnReady() {
   while (!ended.empty()) {
     if (!Complete(ended.Pop())) return;
   }
+  EndBatch();
   Flush();
 }
 
@@ -176,6 +177,8 @@ void UringFile::OnRejected() {
   while (!rejected.empty()) {
     if (!Complete(rejected.Pop())) return;
   }
+  EndBatch();
+  Flush();
 }
 
 bool UringFile::Complete(IoOp& op) {

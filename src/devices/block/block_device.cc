@@ -16,6 +16,10 @@ namespace {
 constexpr uint16_t kQueueSize = 256;
 // Chains taken from one queue before others (and the control socket) get their turn.
 constexpr int kChainsPerTurn = 128;
+// A request whose buffers O_DIRECT cannot take goes through a buffer of ours, in pieces. The driver
+// chooses how large and how many such requests are, so both are bounded.
+constexpr uint64_t kBounceBytes = 1 << 20;
+constexpr size_t kMaxBounces = 32;
 
 struct FreeDeleter {
   void operator()(uint8_t* pointer) const { free(pointer); }
@@ -37,21 +41,26 @@ struct BlockDevice::Slot {
   Request request;
   event::IoOp op;
   std::vector<iovec> iovecs;
-  AlignedBuffer bounce;   // for O_DIRECT when the guest's buffers are not aligned for it
-  size_t next_range = 0;  // discard, write zeroes
-  bool syncing = false;   // write-through: the data is written, the sync is under way
+  AlignedBuffer bounce;      // for O_DIRECT when the guest's buffers are not aligned for it
+  uint64_t transferred = 0;  // bytes that went through `bounce`
+  uint64_t expected = 0;     // bytes that the transfer under way is to move
+  size_t next_range = 0;     // discard, write zeroes
+  bool syncing = false;      // write-through: the data is written, the sync is under way
 };
 
 struct BlockDevice::QueueState {
-  explicit QueueState(virtio::Queue taken) : queue(std::move(taken)) {}
+  QueueState(uint16_t number, virtio::Queue taken) : index(number), queue(std::move(taken)) {}
 
+  const uint16_t index;
   virtio::Queue queue;
   event::Watch kick;
   event::Gate gate;
   std::vector<Slot> slots;
   std::vector<Slot*> free_slots;
   bool stopping = false;
-  bool dirty = false;  // completed chains wait for Flush
+  bool dirty = false;     // completed chains wait for Flush
+  bool finished = false;  // requests ended since the last turn
+  bool posted = false;    // another turn is on its way
 };
 
 BlockDevice::BlockDevice(event::EventLoop& loop, std::unique_ptr<event::AsyncFile> file,
@@ -87,7 +96,8 @@ BlockDevice::BlockDevice(event::EventLoop& loop, std::unique_ptr<event::AsyncFil
   config_.discard_sector_alignment = options.block_size / static_cast<uint32_t>(kSectorBytes);
   config_.max_write_zeroes_sectors = UINT32_MAX;
   config_.max_write_zeroes_seg = kMaxRangeSegments;
-  config_.write_zeroes_may_unmap = 1;
+  config_.write_zeroes_may_unmap = limits_.discard ? 1 : 0;
+  file_->OnBatchEnd([this] { OnBatchEnd(); });
 }
 
 BlockDevice::~BlockDevice() = default;
@@ -114,7 +124,7 @@ bool BlockDevice::write_through() const {
 
 Status BlockDevice::StartQueue(uint16_t index, virtio::Queue queue) {
   CHECK(index < queues_.size() && queues_[index] == nullptr);
-  auto state = std::make_unique<QueueState>(std::move(queue));
+  auto state = std::make_unique<QueueState>(index, std::move(queue));
   QueueState* const raw = state.get();
   state->slots.resize(state->queue.size());
   for (Slot& slot : state->slots) {
@@ -164,7 +174,7 @@ Status BlockDevice::HandleControl(const ControlRequest& request) {
   if (options_.read_only) return Fail(ErrorKind::kPermissionDenied, "the disk is read-only");
   // Requests beyond a smaller end that are in flight already are answered by the host's file
   // system.
-  limits_.capacity_bytes = resize->bytes / kSectorBytes * kSectorBytes;
+  limits_.capacity_bytes = resize->bytes / options_.block_size * options_.block_size;
   config_.capacity = limits_.capacity_bytes / kSectorBytes;
   NotifyConfigChanged();
   return {};
@@ -173,15 +183,14 @@ Status BlockDevice::HandleControl(const ControlRequest& request) {
 void BlockDevice::ProcessQueue(QueueState& state) {
   if (state.stopping) return;
   state.queue.SuppressNotifications();
-  for (int turn = 0; turn < kChainsPerTurn; ++turn) {
-    // A driver may make as many chains available as the ring has entries, and so many slots there
-    // are.
+  bool more = true;
+  for (int turn = 0; more && turn < kChainsPerTurn; ++turn) {
+    // As many chains as the ring has entries are in flight: the next completion goes on here.
     if (state.free_slots.empty()) break;
     std::optional<virtio::Chain> chain = state.queue.Pop();
     if (!chain) {
-      file_->Flush();
-      FlushQueues();
-      return;
+      more = false;
+      break;
     }
     Slot& slot = *state.free_slots.back();
     state.free_slots.pop_back();
@@ -191,13 +200,15 @@ void BlockDevice::ProcessQueue(QueueState& state) {
   }
   file_->Flush();
   FlushQueues();
+  if (!more || state.free_slots.empty() || std::exchange(state.posted, true)) return;
   // More may be waiting; the driver was told not to notify.
-  loop_.Post([weak = std::weak_ptr(self_), &state] {
+  loop_.Post([weak = std::weak_ptr(self_), index = state.index] {
     const std::shared_ptr<BlockDevice*> self = weak.lock();
     if (!self) return;
-    for (const std::unique_ptr<QueueState>& queue : (*self)->queues_) {
-      if (queue.get() == &state) (*self)->ProcessQueue(state);
-    }
+    const std::unique_ptr<QueueState>& queue = (*self)->queues_[index];
+    if (!queue) return;
+    queue->posted = false;
+    (*self)->ProcessQueue(*queue);
   });
 }
 
@@ -218,28 +229,18 @@ void BlockDevice::Start(Slot& slot) {
         Finish(slot, RequestStatus::kOk);
         return;
       }
-      Submit(slot);
+      SubmitTransfer(slot);
       return;
     case Operation::kFlush:
       if (options_.read_only) {
         Finish(slot, RequestStatus::kOk);
         return;
       }
-      slot.op.kind = event::IoKind::kDataSync;
-      slot.op.buffers = {};
-      file_->Submit(slot.op);
+      SubmitSync(slot);
       return;
-    case Operation::kGetId: {
-      if (options_.id.empty()) {
-        Finish(slot, RequestStatus::kUnsupported);
-        return;
-      }
-      std::array<uint8_t, VIRTIO_BLK_ID_BYTES> id{};
-      memcpy(id.data(), options_.id.data(), std::min(options_.id.size(), id.size()));
-      virtio::SliceWriter writer(slot.request.data);
-      Finish(slot, writer.Write(id) ? RequestStatus::kOk : RequestStatus::kIoError);
+    case Operation::kGetId:
+      AnswerId(slot);
       return;
-    }
     case Operation::kDiscard:
     case Operation::kWriteZeroes:
       slot.next_range = 0;
@@ -248,8 +249,18 @@ void BlockDevice::Start(Slot& slot) {
   }
 }
 
-void BlockDevice::Submit(Slot& slot) {
-  const bool write = slot.request.operation == Operation::kWrite;
+void BlockDevice::AnswerId(Slot& slot) {
+  if (options_.id.empty()) {
+    Finish(slot, RequestStatus::kUnsupported);
+    return;
+  }
+  std::array<uint8_t, VIRTIO_BLK_ID_BYTES> id{};
+  memcpy(id.data(), options_.id.data(), std::min(options_.id.size(), id.size()));
+  virtio::SliceWriter writer(slot.request.data);
+  Finish(slot, writer.Write(id) ? RequestStatus::kOk : RequestStatus::kIoError);
+}
+
+void BlockDevice::SubmitTransfer(Slot& slot) {
   slot.iovecs.clear();
   bool aligned = true;
   for (const memory::GuestSlice& slice : slot.request.data) {
@@ -257,25 +268,65 @@ void BlockDevice::Submit(Slot& slot) {
     aligned = aligned && IsAlignedIovec(slot.iovecs.back(), options_.memory_alignment);
   }
   if (!aligned) {
-    slot.bounce.reset(static_cast<uint8_t*>(
-        aligned_alloc(options_.memory_alignment,
-                      *AlignUp<uint64_t>(slot.request.length, options_.memory_alignment))));
-    if (!slot.bounce) {
-      Finish(slot, RequestStatus::kIoError);
-      return;
+    if (bounces_ < kMaxBounces) {
+      StartBounce(slot);
+    } else {
+      bounce_waiting_.push_back(&slot);
     }
-    if (write) {
-      uint8_t* to = slot.bounce.get();
-      for (const memory::GuestSlice& slice : slot.request.data) {
-        to += slice.CopyTo({to, slice.size()});
-      }
-    }
-    slot.iovecs.assign(1, iovec{slot.bounce.get(), slot.request.length});
+    return;
   }
-  slot.syncing = false;
+  const bool write = slot.request.operation == Operation::kWrite;
   slot.op.kind = write ? event::IoKind::kWrite : event::IoKind::kRead;
   slot.op.offset = slot.request.offset;
   slot.op.buffers = slot.iovecs;
+  slot.expected = slot.request.length;
+  file_->Submit(slot.op);
+}
+
+void BlockDevice::StartBounce(Slot& slot) {
+  const uint64_t bytes = std::min(slot.request.length, kBounceBytes);
+  // SAFETY: the alignment is a power of two of at least 512 here, and the size a multiple of it.
+  slot.bounce.reset(static_cast<uint8_t*>(aligned_alloc(
+      options_.memory_alignment, *AlignUp<uint64_t>(bytes, options_.memory_alignment))));
+  if (!slot.bounce) {
+    Finish(slot, RequestStatus::kIoError);
+    return;
+  }
+  ++bounces_;
+  SubmitBounce(slot);
+}
+
+void BlockDevice::SubmitBounce(Slot& slot) {
+  const bool write = slot.request.operation == Operation::kWrite;
+  slot.expected = std::min(slot.request.length - slot.transferred, kBounceBytes);
+  if (write) {
+    virtio::SliceReader reader(slot.request.data);
+    const bool copied =
+        reader.Skip(slot.transferred) && reader.Read({slot.bounce.get(), slot.expected});
+    CHECK(copied);
+  }
+  slot.iovecs.assign(1, iovec{slot.bounce.get(), slot.expected});
+  slot.op.kind = write ? event::IoKind::kWrite : event::IoKind::kRead;
+  slot.op.offset = slot.request.offset + slot.transferred;
+  slot.op.buffers = slot.iovecs;
+  file_->Submit(slot.op);
+}
+
+void BlockDevice::ReleaseBounce(Slot& slot) {
+  slot.transferred = 0;
+  if (!slot.bounce) return;
+  slot.bounce.reset();
+  --bounces_;
+  while (bounces_ < kMaxBounces && !bounce_waiting_.empty()) {
+    Slot& next = *bounce_waiting_.front();
+    bounce_waiting_.pop_front();
+    StartBounce(next);
+  }
+}
+
+void BlockDevice::SubmitSync(Slot& slot) {
+  slot.op.kind = event::IoKind::kDataSync;
+  slot.op.buffers = {};
   file_->Submit(slot.op);
 }
 
@@ -302,24 +353,30 @@ void BlockDevice::OnDone(Slot& slot) {
   // (virtio 1.2, 5.2.6.2).
   const bool refused_hint = slot.op.kind == event::IoKind::kPunchHole && result == -EOPNOTSUPP;
   const bool short_transfer =
-      transfer && result >= 0 && static_cast<uint64_t>(result) != slot.request.length;
+      transfer && result >= 0 && static_cast<uint64_t>(result) != slot.expected;
   if ((result < 0 && !refused_hint) || short_transfer) {
     LOG_WARN_EVERY(std::chrono::seconds(1), "{} of {} bytes at {} failed: {}",
-                   transfer ? "transfer" : "operation", slot.request.length, slot.op.offset,
+                   transfer ? "transfer" : "operation", slot.expected, slot.op.offset,
                    result < 0 ? strerrordesc_np(static_cast<int>(-result)) : "short transfer");
     Finish(slot, RequestStatus::kIoError);
   } else {
     ContinueAfter(slot);
   }
-  ScheduleFlush(*slot.queue);
 }
 
 void BlockDevice::ContinueAfter(Slot& slot) {
   const Operation operation = slot.request.operation;
-  if (operation == Operation::kRead && slot.bounce) {
-    const uint8_t* from = slot.bounce.get();
-    for (const memory::GuestSlice& slice : slot.request.data) {
-      from += slice.CopyFrom({from, slice.size()});
+  if (slot.bounce && !slot.syncing) {
+    if (operation == Operation::kRead) {
+      virtio::SliceWriter writer(slot.request.data);
+      const bool copied = writer.Skip(slot.transferred) &&
+                          writer.Write(std::span(slot.bounce.get(), slot.expected));
+      CHECK(copied);
+    }
+    slot.transferred += slot.expected;
+    if (slot.transferred < slot.request.length) {
+      SubmitBounce(slot);
+      return;
     }
   }
   if (slot.next_range < slot.request.ranges.size()) {
@@ -329,9 +386,7 @@ void BlockDevice::ContinueAfter(Slot& slot) {
   const bool changed = operation == Operation::kWrite || operation == Operation::kWriteZeroes;
   if (changed && write_through() && !slot.syncing) {
     slot.syncing = true;
-    slot.op.kind = event::IoKind::kDataSync;
-    slot.op.buffers = {};
-    file_->Submit(slot.op);
+    SubmitSync(slot);
     return;
   }
   Finish(slot, RequestStatus::kOk);
@@ -345,33 +400,29 @@ void BlockDevice::Finish(Slot& slot, RequestStatus status) {
     state.queue.Complete(*std::exchange(slot.chain, std::nullopt),
                          static_cast<uint32_t>(slot.request.writable_bytes));
   }
-  slot.bounce.reset();
   slot.syncing = false;
   slot.next_range = 0;
+  slot.expected = 0;
   slot.request.Clear();
   state.free_slots.push_back(&slot);
   state.dirty = true;
+  state.finished = true;
+  ReleaseBounce(slot);
   state.gate.Leave();
-}
-
-void BlockDevice::ScheduleFlush(QueueState& state) {
-  state.dirty = true;
-  if (flush_scheduled_) return;
-  flush_scheduled_ = true;
-  // Runs after the completions that are ready now: one used-index store and one interrupt for all
-  // of them.
-  loop_.Post([weak = std::weak_ptr(self_)] {
-    const std::shared_ptr<BlockDevice*> self = weak.lock();
-    if (!self) return;
-    (*self)->flush_scheduled_ = false;
-    (*self)->file_->Flush();
-    (*self)->FlushQueues();
-  });
 }
 
 void BlockDevice::FlushQueues() {
   for (const std::unique_ptr<QueueState>& state : queues_) {
     if (state && std::exchange(state->dirty, false)) state->queue.Flush();
+  }
+}
+
+// After the completions that were ready: one used-index store and one interrupt for all of them.
+// The driver usually has more by then, which it need not notify of.
+void BlockDevice::OnBatchEnd() {
+  FlushQueues();
+  for (const std::unique_ptr<QueueState>& state : queues_) {
+    if (state && std::exchange(state->finished, false)) ProcessQueue(*state);
   }
 }
 

@@ -8,6 +8,7 @@
 #include <linux/virtio_blk.h>
 
 #include <array>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,7 +29,8 @@ struct DeviceOptions {
   std::string id;
   uint16_t queues = 1;
   uint64_t capacity_bytes = 0;
-  // O_DIRECT: alignment that buffers, offsets and lengths must have; 1 for buffered files.
+  // O_DIRECT: alignment that buffers and their lengths must have, a power of two; 1 for buffered
+  // files.
   uint32_t memory_alignment = 1;
 };
 
@@ -55,13 +57,18 @@ class BlockDevice : public virtio::Device, public Controllable {
 
   void ProcessQueue(QueueState& queue);
   void Start(Slot& slot);
-  void Submit(Slot& slot);
+  void AnswerId(Slot& slot);
+  void SubmitTransfer(Slot& slot);
+  void StartBounce(Slot& slot);
+  void SubmitBounce(Slot& slot);
+  void ReleaseBounce(Slot& slot);
   void SubmitRange(Slot& slot);
+  void SubmitSync(Slot& slot);
   void OnDone(Slot& slot);
   void ContinueAfter(Slot& slot);
   void Finish(Slot& slot, RequestStatus status);
-  void ScheduleFlush(QueueState& queue);
   void FlushQueues();
+  void OnBatchEnd();
   bool write_through() const;
 
   event::EventLoop& loop_;
@@ -72,7 +79,8 @@ class BlockDevice : public virtio::Device, public Controllable {
   virtio_blk_config config_{};
   uint64_t features_ = 0;
   std::vector<std::unique_ptr<QueueState>> queues_;
-  bool flush_scheduled_ = false;
+  size_t bounces_ = 0;
+  std::deque<Slot*> bounce_waiting_;
   // Posted callbacks hold a weak reference: none runs after the device is gone.
   std::shared_ptr<BlockDevice*> self_;
 };

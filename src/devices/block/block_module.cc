@@ -5,8 +5,12 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <array>
 #include <bit>
+#include <chrono>
+#include <thread>
 
 #include "base/log.h"
 #include "codec/cbor.h"
@@ -68,27 +72,34 @@ Status CheckFileType(const sys::UniqueFd& fd, const std::string& path) {
 // Two writers destroy an image, and a writer pulls it from under a reader. The lock belongs to the
 // open file description, so it lasts for as long as the VMM or the device process holds the image.
 Status Lock(const sys::UniqueFd& fd, bool read_only, const std::string& path) {
-  if (flock(fd.get(), (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) return {};
-  if (errno == EWOULDBLOCK) {
+  // The kernel lets go of an io_uring's file a moment after its process has ended, so one that ends
+  // before this one starts may seem to use the image still.
+  constexpr int kAttempts = 30;
+  constexpr std::chrono::milliseconds kPause(10);
+  for (int attempt = 1; flock(fd.get(), (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0;
+       ++attempt) {
+    if (errno != EWOULDBLOCK) return FailErrno("locking {}", path);
+    if (attempt < kAttempts) {
+      std::this_thread::sleep_for(kPause);
+      continue;
+    }
     return Fail(
         ErrorKind::kBusy,
         "{} is in use by another process; stop that VM, or open the image read-only in both", path);
   }
-  return FailErrno("locking {}", path);
+  return {};
 }
 
-// What O_DIRECT asks of addresses and lengths.
+// What O_DIRECT asks of addresses, offsets and lengths. Tried out, as not every file system tells.
 uint32_t DirectAlignment(const sys::UniqueFd& fd) {
-  int logical = 0;
-  if (ioctl(fd.get(), BLKSSZGET, &logical) == 0 && logical > 0) {
-    return static_cast<uint32_t>(logical);
+  constexpr uint32_t kLargest = 4096;
+  alignas(kLargest) static std::array<uint8_t, 2 * kLargest> buffer;
+  for (uint32_t alignment = 512; alignment < kLargest; alignment *= 2) {
+    const ssize_t got =
+        sys::RetryEintr([&] { return pread(fd.get(), buffer.data() + alignment, alignment, 0); });
+    if (got >= 0) return alignment;
   }
-  struct stat status{};
-  if (fstat(fd.get(), &status) == 0 && status.st_blksize >= 512 &&
-      std::has_single_bit(static_cast<uint64_t>(status.st_blksize))) {
-    return static_cast<uint32_t>(std::min<long>(status.st_blksize, 4096));
-  }
-  return 4096;
+  return kLargest;
 }
 
 Result<PreparedDevice> Prepare(std::string_view text) {
@@ -110,6 +121,12 @@ Result<PreparedDevice> Prepare(std::string_view text) {
   }
 
   const uint32_t alignment = options.direct ? DirectAlignment(image) : 1;
+  if (alignment > options.block_size) {
+    return Fail(ErrorKind::kInvalidArgument,
+                "{}: without the page cache (direct), its file system takes blocks of {} bytes and "
+                "more; say block_size={} or leave out direct",
+                options.path, alignment, alignment);
+  }
   PreparedDevice prepared;
   const BlockStart start{
       .image = prepared.fds.Put(std::move(image)),

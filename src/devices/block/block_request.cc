@@ -47,7 +47,8 @@ RequestStatus ParseRanges(bool discard, SliceReader& reader, const DiskLimits& l
     const uint64_t length = uint64_t{segment->sectors} * kSectorBytes;
     const std::optional<uint64_t> offset = CheckedOffset(segment->sector, length, limits);
     if (!offset) return RequestStatus::kIoError;
-    request.ranges.push_back({*offset, length, unmap});
+    // A disk that is not to get holes gets none by this way either.
+    request.ranges.push_back({*offset, length, unmap && limits.discard});
   }
   return RequestStatus::kOk;
 }
