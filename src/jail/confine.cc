@@ -103,6 +103,8 @@ Status SetLimits(const ConfineOptions& options) {
   return {};
 }
 
+}  // namespace
+
 Status DropCapabilities(const std::vector<int>& keep) {
   const auto kept = [&](int capability) {
     return std::find(keep.begin(), keep.end(), capability) != keep.end();
@@ -134,8 +136,6 @@ Status DropCapabilities(const std::vector<int>& keep) {
   if (syscall(SYS_capset, &header, data) != 0) return FailErrno("dropping capabilities");
   return {};
 }
-
-}  // namespace
 
 Result<Layers> Confine(const ConfineOptions& options) {
   Layers in_force = options.namespaces;
