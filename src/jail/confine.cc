@@ -84,6 +84,10 @@ Status EnterDirectory(const std::string& path, sys::BorrowedFd directory, bool w
   return PivotInto(tree.get());
 }
 
+// The kernel counts io_uring's rings as locked, together for all processes of the same user. Locking memory itself is in
+// no policy.
+constexpr rlim_t kMaxLocked = rlim_t{64} << 20;
+
 Status SetLimits(const ConfineOptions& options) {
   const struct {
     __rlimit_resource resource;
@@ -91,7 +95,7 @@ Status SetLimits(const ConfineOptions& options) {
   } limits[] = {
       {RLIMIT_NOFILE, options.max_open_files},
       {RLIMIT_CORE, 0},
-      {RLIMIT_MEMLOCK, 0},
+      {RLIMIT_MEMLOCK, kMaxLocked},
   };
   for (const auto& [resource, limit] : limits) {
     rlimit current{};

@@ -58,11 +58,66 @@ void CopyText(std::array<char, size>& to, std::string_view from) {
 
 // --- everything from here to InstallReports() is async-signal-safe ---
 
+// The instruction that LogInsteadOfDeny() lets pass.
+extern "C" long CrosvmLoggedCall(long number, const uint64_t* arguments);
+extern "C" const char crosvm_logged_call_returns[] __attribute__((visibility("hidden")));
+#if defined(__x86_64__)
+asm(R"(
+  .text
+  .hidden CrosvmLoggedCall
+  .globl CrosvmLoggedCall
+  .type CrosvmLoggedCall, @function
+CrosvmLoggedCall:
+  movq %rdi, %rax
+  movq %rsi, %r11
+  movq 0(%r11), %rdi
+  movq 8(%r11), %rsi
+  movq 16(%r11), %rdx
+  movq 24(%r11), %r10
+  movq 32(%r11), %r8
+  movq 40(%r11), %r9
+  syscall
+  .hidden crosvm_logged_call_returns
+  .globl crosvm_logged_call_returns
+crosvm_logged_call_returns:
+  ret
+  .size CrosvmLoggedCall, . - CrosvmLoggedCall
+)");
+#else
+asm(R"(
+  .text
+  .hidden CrosvmLoggedCall
+  .globl CrosvmLoggedCall
+  .type CrosvmLoggedCall, %function
+CrosvmLoggedCall:
+  mov x8, x0
+  mov x9, x1
+  ldp x0, x1, [x9, #0]
+  ldp x2, x3, [x9, #16]
+  ldp x4, x5, [x9, #32]
+  svc #0
+  .hidden crosvm_logged_call_returns
+  .globl crosvm_logged_call_returns
+crosvm_logged_call_returns:
+  ret
+  .size CrosvmLoggedCall, . - CrosvmLoggedCall
+)");
+#endif
+
+// A system call without the C library, and the one way that a filter of LogInsteadOfDeny() never denies.
+long Call(long number, uint64_t first = 0, uint64_t second = 0, uint64_t third = 0) {
+  const uint64_t arguments[6] = {first, second, third, 0, 0, 0};
+  return CrosvmLoggedCall(number, arguments);
+}
+
+void Write(int fd, std::string_view text) {
+  // SAFETY: the kernel reads it. A full pipe or a closed terminal must not keep the process from dying.
+  Call(SYS_write, static_cast<uint64_t>(fd), reinterpret_cast<uintptr_t>(text.data()), text.size());
+}
+
 void Emit(const SignalText& text) {
-  const std::string_view whole = text.view();
-  // A full pipe or a closed terminal must not keep the process from dying.
-  if (write(STDERR_FILENO, whole.data(), whole.size()) < 0) errno = 0;
-  if (state.words >= 0 && write(state.words, whole.data(), whole.size()) < 0) errno = 0;
+  Write(STDERR_FILENO, text.view());
+  if (state.words >= 0) Write(state.words, text.view());
 }
 
 void AppendAddress(SignalText& text, uintptr_t address) {
@@ -78,9 +133,9 @@ void AppendAddress(SignalText& text, uintptr_t address) {
 void AppendWho(SignalText& text) {
   std::array<char, 17> thread{};
   // SAFETY: PR_GET_NAME writes 16 bytes.
-  if (prctl(PR_GET_NAME, thread.data(), 0, 0, 0) != 0) thread[0] = '?';
-  text.Text(state.label.data()).Text(" (pid ").Decimal(static_cast<uint64_t>(getpid()));
-  text.Text(", thread ").Decimal(static_cast<uint64_t>(syscall(SYS_gettid)));
+  if (Call(SYS_prctl, PR_GET_NAME, reinterpret_cast<uintptr_t>(thread.data())) != 0) thread[0] = '?';
+  text.Text(state.label.data()).Text(" (pid ").Decimal(static_cast<uint64_t>(Call(SYS_getpid)));
+  text.Text(", thread ").Decimal(static_cast<uint64_t>(Call(SYS_gettid)));
   text.Text(" '").Text(thread.data()).Text("')");
 }
 
@@ -209,68 +264,23 @@ void ReportDenied(const siginfo_t& info, const Registers& registers, std::string
 
 // One report, by the first thread that needs it. False for a second one in the same thread: the report itself failed.
 bool BeginFatalReport() {
-  const auto self = static_cast<int>(syscall(SYS_gettid));
+  const auto self = static_cast<int>(Call(SYS_gettid));
   int nobody = 0;
   // ORDERING: relaxed; only the identity of the winner matters.
   if (reporting.compare_exchange_strong(nobody, self, std::memory_order_relaxed)) return true;
   if (nobody == self) return false;
-  while (true) sched_yield();
+  while (true) Call(SYS_sched_yield);
 }
 
 // A call that every policy of ours denies: with SIGSYS blocked, as it is in its handler, the kernel then kills the process
-// by that signal, even as process 1 of its namespace.
-[[noreturn]] void DieBySigsys() {
+// by that signal, even as process 1 of its namespace. Not [[noreturn]]: before a call of such a function the address
+// sanitizer inspects the stack, which it cannot do on an alternate one.
+void DieBySigsys() {
   constexpr long kNoSuchCall = 0x40000000 | 0xfff;
   syscall(kNoSuchCall);
-  syscall(SYS_exit_group, 128 + SIGSYS);
+  Call(SYS_exit_group, 128 + SIGSYS);
   __builtin_trap();
 }
-
-// The instruction that LogInsteadOfDeny() lets pass.
-extern "C" long CrosvmLoggedCall(long number, const uint64_t* arguments);
-extern "C" const char crosvm_logged_call_returns[] __attribute__((visibility("hidden")));
-#if defined(__x86_64__)
-asm(R"(
-  .text
-  .hidden CrosvmLoggedCall
-  .globl CrosvmLoggedCall
-  .type CrosvmLoggedCall, @function
-CrosvmLoggedCall:
-  movq %rdi, %rax
-  movq %rsi, %r11
-  movq 0(%r11), %rdi
-  movq 8(%r11), %rsi
-  movq 16(%r11), %rdx
-  movq 24(%r11), %r10
-  movq 32(%r11), %r8
-  movq 40(%r11), %r9
-  syscall
-  .hidden crosvm_logged_call_returns
-  .globl crosvm_logged_call_returns
-crosvm_logged_call_returns:
-  ret
-  .size CrosvmLoggedCall, . - CrosvmLoggedCall
-)");
-#else
-asm(R"(
-  .text
-  .hidden CrosvmLoggedCall
-  .globl CrosvmLoggedCall
-  .type CrosvmLoggedCall, %function
-CrosvmLoggedCall:
-  mov x8, x0
-  mov x9, x1
-  ldp x0, x1, [x9, #0]
-  ldp x2, x3, [x9, #16]
-  ldp x4, x5, [x9, #32]
-  svc #0
-  .hidden crosvm_logged_call_returns
-  .globl crosvm_logged_call_returns
-crosvm_logged_call_returns:
-  ret
-  .size CrosvmLoggedCall, . - CrosvmLoggedCall
-)");
-#endif
 
 bool FirstOfItsKind(uint32_t number) {
   if (number >= logged_calls.size() * 64) return true;
@@ -304,7 +314,7 @@ void OnDeniedCall(int, siginfo_t* info, void* opaque) {
 }
 
 void OnCrash(int signal, siginfo_t* info, void* opaque) {
-  if (!BeginFatalReport()) syscall(SYS_exit_group, 128 + signal);
+  if (!BeginFatalReport()) Call(SYS_exit_group, static_cast<uint64_t>(128 + signal));
   const Registers registers = ReadRegisters(*static_cast<ucontext_t*>(opaque));
   SignalText text;
   AppendWho(text);
@@ -324,7 +334,7 @@ void OnCrash(int signal, siginfo_t* info, void* opaque) {
   DumpRecentLog(STDERR_FILENO);
   if (state.words >= 0) DumpRecentLog(state.words);
   // abort() cannot kill process 1 of a namespace by a signal. The others happen again on return and then kill.
-  if (signal == SIGABRT) syscall(SYS_exit_group, 128 + SIGABRT);
+  if (signal == SIGABRT) Call(SYS_exit_group, 128 + SIGABRT);
 }
 
 // --- end of the async-signal-safe part ---
@@ -413,6 +423,11 @@ std::vector<sock_filter> LogInsteadOfDeny(std::span<const sock_filter> code) {
   const auto allowed = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(crosvm_logged_call_returns));
   constexpr uint32_t kAddress = offsetof(seccomp_data, instruction_pointer);
   std::vector<sock_filter> out = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AuditArch(kNativeArch), 0, 7),
+      // The way back from the handler.
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 4, 0),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAddress),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(allowed), 0, 3),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAddress + 4),
