@@ -85,6 +85,9 @@ TEST(Validate, TheNetTripleGoesTogether) {
   ASSERT_EQ(config.nets.size(), 1u);
   EXPECT_FALSE(config.host_ip.has_value());
   EXPECT_EQ(config.nets[0].host_ip->ToString(), "10.0.0.1");
+  // As in the reference, the address is the host's; the guest's is chosen.
+  EXPECT_TRUE(config.nets[0].host_mac.has_value());
+  EXPECT_FALSE(config.nets[0].mac.has_value());
 }
 
 TEST(Validate, NetSourcesExcludeEachOther) {
@@ -98,6 +101,8 @@ TEST(Validate, NetSourcesExcludeEachOther) {
   config.nets = {{.host_ip = Ipv4Address::Parse("10.0.0.1").value(),
                   .netmask = Ipv4Address::Parse("255.0.255.0").value()}};
   EXPECT_EQ(Problem(config), "--net: netmask 255.0.255.0 has holes");
+  config.nets = {{.tap_name = "tap0", .host_mac = MacAddress::Parse("52:54:00:00:00:01").value()}};
+  EXPECT_EQ(Problem(config), "--net: host-mac is for a new tap, with host-ip and netmask");
 }
 
 TEST(Validate, GdbNeedsOneCpu) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/describe.h"
+#include "base/result.h"
 #include "config/values.h"
 
 namespace crosvm::config {
@@ -18,6 +19,7 @@ struct NetOptions {
   std::optional<int32_t> tap_fd;
   std::optional<Ipv4Address> host_ip;
   std::optional<Ipv4Address> netmask;
+  std::optional<MacAddress> host_mac;
   std::optional<MacAddress> mac;
   uint16_t vq_pairs = 1;
   bool vhost_net = false;
@@ -34,10 +36,14 @@ struct NetOptions {
         Field("host-ip", &NetOptions::host_ip,
               "the host's address on a new tap (needs CAP_NET_ADMIN)"),
         Field("netmask", &NetOptions::netmask, "the netmask of host-ip"),
+        Field("host-mac", &NetOptions::host_mac, "the host's hardware address on a new tap"),
         Field("mac", &NetOptions::mac, "the guest's address; chosen when not given"),
         Field("vq-pairs", &NetOptions::vq_pairs, "pairs of queues, 1 to 16").Range(1, 16),
         Field("vhost-net", &NetOptions::vhost_net, "let the host's kernel move the packets"));
   }
 };
+
+// What the fields must be together. The error names the key.
+Status CheckNet(const NetOptions& net);
 
 }  // namespace crosvm::config

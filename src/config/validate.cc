@@ -166,33 +166,6 @@ void CompleteSerial(VmConfig& config) {
   }
 }
 
-Status CheckOneNet(const NetOptions& net) {
-  const bool makes_tap = net.host_ip.has_value() || net.netmask.has_value();
-  const int sources =
-      int{net.user} + int{!net.tap_name.empty()} + int{net.tap_fd.has_value()} + int{makes_tap};
-  if (sources == 0) {
-    return Bad(
-        "--net: say where packets go: user, tap-name=…, tap-fd=…, or host-ip=… with netmask=…");
-  }
-  if (sources > 1) {
-    return Bad("--net: user, tap-name, tap-fd and host-ip exclude each other");
-  }
-  if (makes_tap && !(net.host_ip && net.netmask))
-    return Bad("--net: host-ip and netmask go together");
-  if (net.netmask) {
-    const uint32_t inverse = ~net.netmask->value();
-    if ((inverse & (inverse + 1)) != 0) {
-      return Bad("--net: netmask {} has holes", net.netmask->ToString());
-    }
-  }
-  if (net.tap_name.find_first_of("/, ") != std::string::npos) {
-    return Bad("--net: tap-name={} is not the name of an interface", net.tap_name);
-  }
-  if (net.user && net.vhost_net) return Bad("--net: user and vhost-net exclude each other");
-  if (net.tap_fd && *net.tap_fd < 3) return Bad("--net: tap-fd={} must be 3 or more", *net.tap_fd);
-  return {};
-}
-
 Status CompleteNets(VmConfig& config) {
   const bool any = config.host_ip || config.netmask || config.mac;
   if (any) {
@@ -210,14 +183,14 @@ Status CompleteNets(VmConfig& config) {
     }
     config.nets.push_back({.host_ip = config.host_ip,
                            .netmask = config.netmask,
-                           .mac = config.mac,
+                           .host_mac = config.mac,
                            .vq_pairs = config.net_vq_pairs,
                            .vhost_net = config.vhost_net});
     config.host_ip.reset();
     config.netmask.reset();
     config.mac.reset();
   }
-  for (const NetOptions& net : config.nets) TRY(CheckOneNet(net));
+  for (const NetOptions& net : config.nets) TRY(CheckNet(net));
   return {};
 }
 
@@ -253,6 +226,35 @@ Status CheckSharedDirs(const VmConfig& config) {
 }
 
 }  // namespace
+
+Status CheckNet(const NetOptions& net) {
+  const bool makes_tap = net.host_ip.has_value() || net.netmask.has_value();
+  const int sources =
+      int{net.user} + int{!net.tap_name.empty()} + int{net.tap_fd.has_value()} + int{makes_tap};
+  if (sources == 0) {
+    return Bad(
+        "--net: say where packets go: user, tap-name=…, tap-fd=…, or host-ip=… with netmask=…");
+  }
+  if (sources > 1) {
+    return Bad("--net: user, tap-name, tap-fd and host-ip exclude each other");
+  }
+  if (makes_tap && !(net.host_ip && net.netmask))
+    return Bad("--net: host-ip and netmask go together");
+  if (net.host_mac && !makes_tap)
+    return Bad("--net: host-mac is for a new tap, with host-ip and netmask");
+  if (net.netmask) {
+    const uint32_t inverse = ~net.netmask->value();
+    if ((inverse & (inverse + 1)) != 0) {
+      return Bad("--net: netmask {} has holes", net.netmask->ToString());
+    }
+  }
+  if (net.tap_name.find_first_of("/, ") != std::string::npos) {
+    return Bad("--net: tap-name={} is not the name of an interface", net.tap_name);
+  }
+  if (net.user && net.vhost_net) return Bad("--net: user and vhost-net exclude each other");
+  if (net.tap_fd && *net.tap_fd < 3) return Bad("--net: tap-fd={} must be 3 or more", *net.tap_fd);
+  return {};
+}
 
 Status Validate(VmConfig& config) {
   TRY(CheckBoot(config));

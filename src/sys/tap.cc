@@ -27,8 +27,10 @@ Result<UniqueFd> OpenTunDevice() {
                      kTunDevice);
   }
   if (errno == EACCES || errno == EPERM) {
-    return FailErrno("opening {}: this user may not; as root: chmod 666 {} (as most systems have it; it gives no rights by itself)",
-                     kTunDevice, kTunDevice);
+    return FailErrno(
+        "opening {}: this user may not; as root: chmod 666 {} (as most systems have it; it gives "
+        "no rights by itself)",
+        kTunDevice, kTunDevice);
   }
   return FailErrno("opening {}", kTunDevice);
 }
@@ -36,8 +38,8 @@ Result<UniqueFd> OpenTunDevice() {
 Result<ifreq> RequestFor(const std::string& name, short flags) {
   ifreq request{};
   if (name.empty() || name.size() >= sizeof(request.ifr_name)) {
-    return Fail(ErrorKind::kInvalidArgument, "tap interface {}: a name has 1 to {} characters", name,
-                sizeof(request.ifr_name) - 1);
+    return Fail(ErrorKind::kInvalidArgument, "tap interface {}: a name has 1 to {} characters",
+                name, sizeof(request.ifr_name) - 1);
   }
   memcpy(request.ifr_name, name.data(), name.size());
   request.ifr_flags = flags;
@@ -50,9 +52,11 @@ std::string NameIn(const ifreq& request) {
 
 Status PrepareQueue(const UniqueFd& fd) {
   int header = kTapHeaderBytes;
-  if (ioctl(fd.get(), TUNSETVNETHDRSZ, &header) != 0) return FailErrno("setting the size of the tap's header");
+  if (ioctl(fd.get(), TUNSETVNETHDRSZ, &header) != 0)
+    return FailErrno("setting the size of the tap's header");
   int little_endian = 1;
-  // Kernels that cannot choose (big-endian hosts without the option) refuse; little-endian ones have nothing to choose.
+  // Kernels that cannot choose (big-endian hosts without the option) refuse; little-endian ones
+  // have nothing to choose.
   if (ioctl(fd.get(), TUNSETVNETLE, &little_endian) != 0 && errno != EINVAL) {
     return FailErrno("setting the byte order of the tap's header");
   }
@@ -70,15 +74,17 @@ Result<UniqueFd> OpenQueue(const std::string& name, short flags, std::string* re
 
 Status CheckQueueCount(uint16_t queues) {
   if (queues >= 1 && queues <= kMaxTapQueues) return {};
-  return Fail(ErrorKind::kInvalidArgument, "a tap of {} queues; 1 to {} are possible", queues, kMaxTapQueues);
+  return Fail(ErrorKind::kInvalidArgument, "a tap of {} queues; 1 to {} are possible", queues,
+              kMaxTapQueues);
 }
 
 // Opens further queues until there are `queues`.
 Status OpenMoreQueues(TapInterface& tap, uint16_t queues) {
   while (tap.queues.size() < queues) {
     std::string name;
-    tap.queues.push_back(TRY_CONTEXT(OpenQueue(tap.name, static_cast<short>(kFlags | IFF_MULTI_QUEUE), &name),
-                                     "opening queue {}", tap.queues.size()));
+    tap.queues.push_back(
+        TRY_CONTEXT(OpenQueue(tap.name, static_cast<short>(kFlags | IFF_MULTI_QUEUE), &name),
+                    "opening queue {}", tap.queues.size()));
   }
   return {};
 }
@@ -97,7 +103,8 @@ Status SetInterfaceAddress(const UniqueFd& control, const std::string& name, uns
   in.sin_family = AF_INET;
   memcpy(&in.sin_addr, address.data(), address.size());
   memcpy(&request.ifr_addr, &in, sizeof(in));
-  if (ioctl(control.get(), command, &request) != 0) return FailErrno("setting the {} of {}", what, name);
+  if (ioctl(control.get(), command, &request) != 0)
+    return FailErrno("setting the {} of {}", what, name);
   return {};
 }
 
@@ -107,19 +114,23 @@ Result<TapInterface> MakeTap(const std::string& name, uint16_t queues) {
   TRY(CheckQueueCount(queues));
   if (if_nametoindex(name.c_str()) != 0) {
     return Fail(ErrorKind::kAlreadyExists,
-                "a network interface {} exists already; choose another name, or attach to it by tap-name={}", name, name);
+                "a network interface {} exists already; choose another name, or attach to it by "
+                "tap-name={}",
+                name, name);
   }
   const short flags = static_cast<short>(queues > 1 ? kFlags | IFF_MULTI_QUEUE : kFlags);
   TapInterface tap;
   Result<UniqueFd> first = OpenQueue(name, flags, &tap.name);
   if (!first.has_value()) {
     if (first.error().sys_errno() == EPERM) {
-      return Fail(ErrorKind::kPermissionDenied,
-                  "making a tap interface needs CAP_NET_ADMIN; have an administrator run `ip tuntap "
-                  "add mode tap user $USER name crosvm0` and use --net tap-name=crosvm0");
+      return Fail(
+          ErrorKind::kPermissionDenied,
+          "making a tap interface needs CAP_NET_ADMIN; have an administrator run `ip tuntap "
+          "add mode tap user $USER name crosvm0` and use --net tap-name=crosvm0");
     }
     if (first.error().sys_errno() == EBUSY) {
-      return Fail(ErrorKind::kAlreadyExists, "a network interface {} exists already; choose another name", name);
+      return Fail(ErrorKind::kAlreadyExists,
+                  "a network interface {} exists already; choose another name", name);
     }
     return std::unexpected(std::move(first.error()));
   }
@@ -133,8 +144,9 @@ Result<TapInterface> AttachTap(const std::string& name, uint16_t queues) {
   TRY(RequestFor(name, 0));
   if (if_nametoindex(name.c_str()) == 0) {
     return Fail(ErrorKind::kNotFound,
-                "there is no network interface {}; make it as root: ip tuntap add mode tap user $USER name {}{}", name,
-                name, queues > 1 ? " multi_queue" : "");
+                "there is no network interface {}; make it as root: ip tuntap add mode tap user "
+                "$USER name {}{}",
+                name, name, queues > 1 ? " multi_queue" : "");
   }
   TapInterface tap;
   const short multi = static_cast<short>(kFlags | IFF_MULTI_QUEUE);
@@ -147,11 +159,14 @@ Result<TapInterface> AttachTap(const std::string& name, uint16_t queues) {
     switch (first.error().sys_errno()) {
       case EPERM:
         return Fail(ErrorKind::kPermissionDenied,
-                    "tap interface {} belongs to another user; as root: ip link del {} && ip tuntap add mode tap user "
+                    "tap interface {} belongs to another user; as root: ip link del {} && ip "
+                    "tuntap add mode tap user "
                     "$USER name {}",
                     name, name, name);
       case EBUSY:
-        return Fail(ErrorKind::kBusy, "tap interface {} is in use by another process; stop it, or use another tap", name);
+        return Fail(ErrorKind::kBusy,
+                    "tap interface {} is in use by another process; stop it, or use another tap",
+                    name);
       case EINVAL:
         return Fail(ErrorKind::kInvalidArgument,
                     "interface {} is no tap{}; see `ip -d link show {}`", name,
@@ -181,9 +196,10 @@ Result<TapInterface> AdoptTap(UniqueFd queue, uint16_t queues) {
   require(IFF_VNET_HDR, "IFF_VNET_HDR");
   if (queues > 1) require(IFF_MULTI_QUEUE, "IFF_MULTI_QUEUE");
   if (!missing.empty()) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "the tap of descriptor {} was opened without {}; open it with these flags (TUNSETIFF)", queue.get(),
-                missing);
+    return Fail(
+        ErrorKind::kInvalidArgument,
+        "the tap of descriptor {} was opened without {}; open it with these flags (TUNSETIFF)",
+        queue.get(), missing);
   }
   TapInterface tap;
   tap.name = NameIn(request);
@@ -201,10 +217,12 @@ Status ConfigureTap(const std::string& name, const TapAddress& address) {
     ifreq request = TRY(RequestFor(name, 0));
     request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
     memcpy(request.ifr_hwaddr.sa_data, address.mac->data(), address.mac->size());
-    if (ioctl(control.get(), SIOCSIFHWADDR, &request) != 0) return FailErrno("setting the MAC address of {}", name);
+    if (ioctl(control.get(), SIOCSIFHWADDR, &request) != 0)
+      return FailErrno("setting the MAC address of {}", name);
   }
   ifreq request = TRY(RequestFor(name, 0));
-  if (ioctl(control.get(), SIOCGIFFLAGS, &request) != 0) return FailErrno("reading the state of {}", name);
+  if (ioctl(control.get(), SIOCGIFFLAGS, &request) != 0)
+    return FailErrno("reading the state of {}", name);
   request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP | IFF_RUNNING);
   if (ioctl(control.get(), SIOCSIFFLAGS, &request) != 0) return FailErrno("bringing {} up", name);
   return {};
@@ -213,7 +231,8 @@ Status ConfigureTap(const std::string& name, const TapAddress& address) {
 Result<uint32_t> TapMtu(const std::string& name) {
   const UniqueFd control = TRY(ControlSocket());
   ifreq request = TRY(RequestFor(name, 0));
-  if (ioctl(control.get(), SIOCGIFMTU, &request) != 0) return FailErrno("reading the MTU of {}", name);
+  if (ioctl(control.get(), SIOCGIFMTU, &request) != 0)
+    return FailErrno("reading the MTU of {}", name);
   return static_cast<uint32_t>(request.ifr_mtu);
 }
 

@@ -1,5 +1,6 @@
-// Tap interfaces: made, found or adopted by the VMM (which has the rights), then handed to the net process, which only
-// moves frames and switches offloads. Linux: Documentation/networking/tuntap.rst.
+// Tap interfaces: made, found or adopted by the VMM (which has the rights), then handed to the net
+// process, which only moves frames and switches offloads. Linux:
+// Documentation/networking/tuntap.rst.
 #pragma once
 
 #include <array>
@@ -29,13 +30,14 @@ struct TapAddress {
   std::optional<std::array<uint8_t, 6>> mac;  // of the host's end
 };
 
-// Makes an interface that goes when its last queue is closed. A "%d" in `name` becomes the first free number. Needs
-// CAP_NET_ADMIN. kAlreadyExists when there is one of that name.
+// Makes an interface that goes when its last queue is closed. A "%d" in `name` becomes the first
+// free number. Needs CAP_NET_ADMIN. kAlreadyExists when there is one of that name.
 Result<TapInterface> MakeTap(const std::string& name, uint16_t queues);
-// Opens an interface that exists (`ip tuntap add`). kNotFound when it does not, kBusy when another process has it.
+// Opens an interface that exists (`ip tuntap add`). kNotFound when it does not, kBusy when another
+// process has it.
 Result<TapInterface> AttachTap(const std::string& name, uint16_t queues);
-// Takes a queue that somebody else opened; opens more of the same interface when `queues` says so. kInvalidArgument
-// when it is no tap, or lacks a flag that is needed.
+// Takes a queue that somebody else opened; opens more of the same interface when `queues` says so.
+// kInvalidArgument when it is no tap, or lacks a flag that is needed.
 Result<TapInterface> AdoptTap(UniqueFd queue, uint16_t queues);
 
 // Gives the host's end its addresses and brings it up.

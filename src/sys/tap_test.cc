@@ -13,12 +13,13 @@
 namespace crosvm::sys {
 namespace {
 
-// Interfaces of these tests live in a network of their own that ends with the process; needs root, or user namespaces.
+// Interfaces of these tests live in a network of their own that ends with the process; needs root,
+// or user namespaces.
 bool EnterOwnNetwork() {
   return access("/dev/net/tun", R_OK | W_OK) == 0 && unshare(CLONE_NEWNET) == 0;
 }
 
-#define OWN_NETWORK()                                                                         \
+#define OWN_NETWORK() \
   if (!EnterOwnNetwork()) GTEST_SKIP() << "needs /dev/net/tun and a network namespace (root)"
 
 TEST(Tap, IsMadeConfiguredAndGoesWithItsDescriptor) {
@@ -29,7 +30,8 @@ TEST(Tap, IsMadeConfiguredAndGoesWithItsDescriptor) {
     EXPECT_EQ(tap->name, "vmtap0");
     ASSERT_EQ(tap->queues.size(), 1u);
     const Status configured = ConfigureTap(
-        tap->name, {.ip = {10, 9, 8, 1}, .netmask = {255, 255, 255, 0}, .mac = {{2, 0, 0, 0, 0, 7}}});
+        tap->name,
+        {.ip = {10, 9, 8, 1}, .netmask = {255, 255, 255, 0}, .mac = {{2, 0, 0, 0, 0, 7}}});
     ASSERT_TRUE(configured.has_value()) << configured.error().ToString();
     EXPECT_EQ(*TapMtu(tap->name), 1500u);
     int header = 0;

@@ -61,6 +61,9 @@ std::vector<DeviceRequest> DevicesOf(const config::VmConfig& config) {
     requests.push_back({std::string(NameOf(foreign.type)), {}, foreign.socket});
   }
   if (!config.no_rng) requests.push_back({"rng", {}, {}});
+  for (const config::NetOptions& net : config.nets) {
+    requests.push_back({"net", codec::FormatKeyValue(net), {}});
+  }
   return requests;
 }
 

@@ -5,13 +5,14 @@
 #include "devices/block/block_module.h"
 #include "devices/console/console_module.h"
 #include "devices/module/module.h"
+#include "devices/net/net_module.h"
 #include "devices/rng/rng_module.h"
 
 namespace crosvm::devices {
 
 std::span<const DeviceModule* const> AllModules() {
-  static constexpr std::array<const DeviceModule*, 3> kModules = {
-      &block::kBlockModule, &console::kConsoleModule, &rng::kRngModule};
+  static constexpr std::array<const DeviceModule*, 4> kModules = {
+      &block::kBlockModule, &console::kConsoleModule, &net::kNetModule, &rng::kRngModule};
   return kModules;
 }
 

@@ -1,0 +1,64 @@
+// virtio-net (virtio 1.2, 5.1): pairs of queues over ports, and the control queue. Lives in the net
+// process, on the thread of its loop.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "devices/net/control_command.h"
+#include "devices/net/net_wire.h"
+#include "devices/net/packet_port.h"
+#include "devices/net/queue_pair.h"
+#include "devices/net/rx_filter.h"
+#include "event/event_loop.h"
+#include "virtio/device.h"
+
+namespace crosvm::devices::net {
+
+struct DeviceOptions {
+  Mac mac{};
+  uint16_t mtu = 0;            // told to the driver; 0: not
+  uint64_t port_features = 0;  // VIRTIO_NET_F_* of offloads that the ports can do
+};
+
+class NetDevice : public virtio::Device {
+ public:
+  // 1 to kMaxPairs ports, one for each pair.
+  NetDevice(event::EventLoop& loop, std::vector<std::unique_ptr<PacketPort>> ports,
+            const DeviceOptions& options);
+  ~NetDevice() override;
+
+  const virtio::DeviceInfo& info() const override { return info_; }
+  void ReadConfig(uint32_t offset, std::span<uint8_t> data) override;
+  void WriteConfig(uint32_t offset, std::span<const uint8_t> data) override;
+  void Configure(uint64_t features) override;
+  Status StartQueue(uint16_t index, virtio::Queue queue) override;
+  void StopQueue(uint16_t index, std::function<void(virtio::Queue)> done) override;
+  void Reset() override;
+
+  const PairCounters& counters(size_t pair) const { return pairs_[pair]->counters(); }
+  size_t attached_pairs() const { return attached_pairs_; }
+
+ private:
+  bool Has(unsigned feature) const { return ((features_ >> feature) & 1) != 0; }
+  uint16_t control_index() const;
+  void OnControl();
+  bool Apply(const ControlCommand& command);
+  void Attach(size_t pairs);
+  void SetOffloads(uint64_t offloads);
+
+  event::EventLoop& loop_;
+  const DeviceOptions options_;
+  virtio::DeviceInfo info_;
+  virtio_net_config config_{};
+  uint64_t features_ = 0;
+  RxFilter filter_;
+  std::vector<std::unique_ptr<QueuePair>> pairs_;
+  size_t attached_pairs_ = 0;
+  std::optional<virtio::Queue> control_;
+  event::Watch control_kick_;
+  std::shared_ptr<NetDevice*> self_;  // posted callbacks hold a weak reference
+};
+
+}  // namespace crosvm::devices::net
