@@ -15,6 +15,8 @@
 #pragma clang diagnostic pop
 #endif
 
+#include <cstddef>
+
 #include "virtio/types.h"
 
 namespace crosvm::devices::net {
