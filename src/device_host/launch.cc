@@ -1,17 +1,22 @@
 #include "device_host/launch.h"
 
+#include <poll.h>
 #include <pthread.h>
+
+#include <bit>
 
 #include "base/log.h"
 #include "device_host/serve.h"
 #include "device_host/start_message.h"
 #include "jail/spawn.h"
+#include "vhost_user/protocol.h"
+#include "virtio/types.h"
 
 namespace crosvm::device_host {
 namespace {
 
-// A device opens nothing and computes little before it is ready; more than this is a hang.
-constexpr std::chrono::seconds kStartTimeout{20};
+// Larger than any device's (virtio 1.2, 5); the front-end reads no more than vhost-user carries.
+constexpr uint32_t kMaxConfigBytes = 4096;
 
 Result<codec::FdTable> Duplicate(const codec::FdTable& fds) {
   codec::FdTable copies;
@@ -36,6 +41,50 @@ Result<Sockets> MakeSockets() {
   sockets.control = std::move(control);
   sockets.control_device = std::move(control_device);
   return sockets;
+}
+
+// Why a device process gave no answer; it is gone, or hangs.
+Error WhyNotReady(const HostedDevice& hosted, const Error& receive,
+                  std::chrono::milliseconds timeout) {
+  if (receive.kind() == ErrorKind::kBusy) {
+    return Error(ErrorKind::kTimedOut,
+                 fmt::format("the device process did not get ready within {} ms", timeout.count()));
+  }
+  if (receive.kind() != ErrorKind::kDisconnected) {
+    return receive.Clone().Context("the device process' answer");
+  }
+  // The socket closes a moment before the process is a zombie.
+  constexpr int kDyingMs = 2000;
+  pollfd wait{.fd = hosted.process.fd().get(), .events = POLLIN, .revents = 0};
+  (void)poll(&wait, 1, kDyingMs);
+  const Result<std::optional<sys::ExitStatus>> status = hosted.process.TryWait();
+  const std::string how = status.has_value() && status->has_value() ? (*status)->ToString()
+                                                                    : receive.ToString();
+  const std::string said = hosted.last_words.Read();
+  return Error(ErrorKind::kIo,
+               fmt::format("the device process ended before it was ready: {}{}{}", how,
+                           said.empty() ? "" : "; its last words: ", said));
+}
+
+// TRUST: from here the VMM sizes rings and configuration space by it.
+Result<virtio::DeviceInfo> CheckedInfo(DeviceReady ready) {
+  if (ready.queue_sizes.empty() || ready.queue_sizes.size() > vhost_user::kMaxQueues) {
+    return Fail(ErrorKind::kProtocol, "the device process speaks of {} queues",
+                ready.queue_sizes.size());
+  }
+  for (const uint16_t size : ready.queue_sizes) {
+    if (!std::has_single_bit(size) || size > virtio::kMaxQueueSize) {
+      return Fail(ErrorKind::kProtocol, "the device process speaks of a queue of {}", size);
+    }
+  }
+  if (ready.config_size > kMaxConfigBytes) {
+    return Fail(ErrorKind::kProtocol, "the device process speaks of {} bytes of configuration",
+                ready.config_size);
+  }
+  return virtio::DeviceInfo{.device_id = ready.device_id,
+                            .features = 0,
+                            .queue_sizes = std::move(ready.queue_sizes),
+                            .config_size = ready.config_size};
 }
 
 Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
@@ -80,16 +129,16 @@ Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
     start.resources.push_back(fds.Put(std::move(fd)));
   }
   codec::Channel<DeviceStart, DeviceReady> channel(std::move(start_ours));
-  TRY(channel.SetTimeout(kStartTimeout));
-  TRY(channel.Send(start, fds));
+  TRY(channel.SetTimeout(options.start_timeout));
+  const Status sent = channel.Send(start, fds);
+  if (!sent.has_value() && sent.error().kind() != ErrorKind::kDisconnected) {
+    return std::unexpected(sent.error().Clone());
+  }
+  // The child's ends are the child's alone: its death closes them.
+  fds = codec::FdTable();
   Result<codec::Incoming<DeviceReady>> ready = channel.Receive();
   if (!ready.has_value()) {
-    const Result<std::optional<sys::ExitStatus>> status = hosted.process.TryWait();
-    const std::string how = status.has_value() && status->has_value() ? (*status)->ToString()
-                                                                      : ready.error().ToString();
-    const std::string said = hosted.last_words.Read();
-    return Fail(ErrorKind::kIo, "the device process ended before it was ready: {}{}{}", how,
-                said.empty() ? "" : "; its last words: ", said);
+    return std::unexpected(WhyNotReady(hosted, ready.error(), options.start_timeout));
   }
   if (!ready->message.error.empty()) {
     return Fail(ErrorKind::kIo, "{}", ready->message.error);
@@ -98,10 +147,7 @@ Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
   if (filter.empty() && hosted.layers.Has(jail::Layer::kSeccomp)) {
     hosted.allowed_calls = module.policy.calls;
   }
-  hosted.info = {.device_id = ready->message.device_id,
-                 .features = 0,
-                 .queue_sizes = std::move(ready->message.queue_sizes),
-                 .config_size = ready->message.config_size};
+  hosted.info = TRY(CheckedInfo(std::move(ready->message)));
   return hosted;
 }
 
@@ -130,9 +176,11 @@ class DeviceThread {
 
   const virtio::DeviceInfo& info() const { return server_->device().info(); }
 
+  // Waits for the requests that the device has: a chain that is taken has to be completed. The
+  // server stops the loop then; it may have done so before.
   ~DeviceThread() {
     if (!thread_.joinable()) return;
-    loop_->Stop();
+    loop_->Post([this] { server_->Close(Error(ErrorKind::kDisconnected, "the device is removed")); });
     thread_.join();
   }
 
@@ -163,17 +211,37 @@ Result<HostedDevice> LaunchThread(const devices::DeviceModule& module,
 
 HostedDevice::HostedDevice() = default;
 HostedDevice::HostedDevice(HostedDevice&&) noexcept = default;
-HostedDevice& HostedDevice::operator=(HostedDevice&&) noexcept = default;
+
+HostedDevice& HostedDevice::operator=(HostedDevice&& other) noexcept {
+  if (this == &other) return *this;
+  End();
+  vhost_user = std::move(other.vhost_user);
+  info = std::move(other.info);
+  control = std::move(other.control);
+  process = std::move(other.process);
+  layers = other.layers;
+  last_words = std::move(other.last_words);
+  allowed_calls = other.allowed_calls;
+  thread = std::move(other.thread);
+  return *this;
+}
 
 HostedDevice::~HostedDevice() {
+  End();
+}
+
+void HostedDevice::End() {
   vhost_user = sys::UnixSocket();
   control = ControlChannel();
+  thread.reset();
   if (!process.valid()) return;
-  // Closing its sockets ends a healthy device; a hung one must not outlive the VM.
+  // Closing its sockets ends a healthy device; a hung one must not outlive the VM, nor write to a
+  // disk that its successor has.
   if (process.Signal(SIGKILL).has_value()) {
     const Result<sys::ExitStatus> status = process.Wait();
     if (!status.has_value()) LOG_DEBUG("reaping: {}", status.error().ToString());
   }
+  process = sys::PidFd();
 }
 
 Result<HostedDevice> Launch(const devices::DeviceModule& module,

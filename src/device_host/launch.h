@@ -1,6 +1,7 @@
 // Places a device's backend: in a jailed process of its own, or in a thread of the VMM (--disable-sandbox).
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <thread>
@@ -25,6 +26,8 @@ struct LaunchOptions {
   bool best_effort_jail = false;
   std::string seccomp_policy_dir;  // empty: the policies of the program
   bool seccomp_log_failures = false;
+  // A device opens nothing and computes little before it is ready; more than this is a hang.
+  std::chrono::milliseconds start_timeout{20000};
   std::string entry = "--device-process";  // the option by which main() finds ChildMain(); tests have another
 };
 
@@ -33,7 +36,8 @@ using ControlChannel = codec::Channel<devices::ControlRequest, devices::ControlR
 
 class DeviceThread;
 
-// A running device. Destroying it ends the device: sockets closed, a process killed and reaped, a thread joined.
+// A running device. Destroying it, or assigning another, ends the device: sockets closed, a process killed and reaped, a
+// thread joined once the device has finished the requests that it has.
 struct HostedDevice {
   HostedDevice();
   HostedDevice(HostedDevice&&) noexcept;
@@ -48,6 +52,9 @@ struct HostedDevice {
   jail::LastWords last_words;  // to read once the process is dead: why it died
   uint16_t allowed_calls = 0;  // system calls of its policy; 0: not known, or no filter
   std::unique_ptr<DeviceThread> thread;
+
+ private:
+  void End();
 };
 
 // Returns once the device says that it is ready (or why it is not). `prepared` is kept by the caller for a restart; its

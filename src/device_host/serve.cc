@@ -35,6 +35,11 @@ Result<std::unique_ptr<DeviceServer>> DeviceServer::Create(event::EventLoop& loo
   return self;
 }
 
+void DeviceServer::Close(Error why) {
+  control_watch_.Reset();
+  server_->Close(std::move(why));
+}
+
 std::unique_ptr<virtio::Device> DeviceServer::TakeDevice() && {
   server_.reset();
   return std::move(device_);
@@ -45,8 +50,7 @@ void DeviceServer::OnControl() {
   if (!request.has_value()) {
     if (request.error().kind() == ErrorKind::kBusy) return;
     // The VMM holds the other end for as long as it wants this device.
-    control_watch_.Reset();
-    loop_.Stop();
+    Close(std::move(request).error());
     return;
   }
   devices::ControlReply reply;

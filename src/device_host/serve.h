@@ -19,13 +19,17 @@ using DeviceControlChannel = codec::Channel<devices::ControlReply, devices::Cont
 // Owns a device and its sockets. Lives on the loop's thread.
 class DeviceServer {
  public:
-  // `control` may be invalid (stand-alone). When the front-end closes or breaks the protocol the
-  // loop is stopped.
+  // `control` may be invalid (stand-alone). When the front-end closes or breaks the protocol, or
+  // the control channel closes, the device finishes the requests that it has, and the loop is
+  // stopped.
   static Result<std::unique_ptr<DeviceServer>> Create(event::EventLoop& loop,
                                                       std::unique_ptr<virtio::Device> device,
                                                       sys::UnixSocket vhost_user,
                                                       sys::UnixSocket control);
   ~DeviceServer();
+
+  // Ends the service from this side in the same way.
+  void Close(Error why);
 
   const virtio::Device& device() const { return *device_; }
   // Why the server has ended, once the loop has stopped.

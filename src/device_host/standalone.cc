@@ -24,10 +24,15 @@ class Standalone {
     LOG_INFO("{} waits for a front-end at {}", module.name, socket_path);
 
     bool ended = false;
+    std::unique_ptr<DeviceServer> server;
     const event::Watch on_signal =
         TRY(loop->AddWatch(signals.fd(), event::Interest::kRead, [&](event::Ready) {
-          ended = true;
-          loop->Stop();
+          if (std::exchange(ended, true)) return;
+          if (server) {
+            server->Close(Error(ErrorKind::kDisconnected, "ended by a signal"));
+          } else {
+            loop->Stop();
+          }
         }));
     while (!ended) {
       sys::UnixSocket connection;
@@ -42,13 +47,14 @@ class Standalone {
         TRY(loop->Run());
       }
       if (!connection.valid()) continue;
-      std::unique_ptr<DeviceServer> server = TRY(
+      server = TRY(
           DeviceServer::Create(*loop, std::move(device), std::move(connection), sys::UnixSocket()));
       TRY(loop->Run());
       if (!server->status().has_value()) {
         LOG_WARN("the front-end left: {}", server->status().error().ToString());
       }
       device = std::move(*server).TakeDevice();
+      server.reset();
     }
     return 0;
   }
