@@ -200,7 +200,8 @@ bool QueuePair::Deliver(size_t bytes, bool resumed) {
     const size_t slices_before = slices_.size();
     if (!HoldOne()) break;
     const size_t length = std::min(bytes, static_cast<size_t>(held_bytes_)) - before;
-    virtio::SliceWriter writer(std::span(slices_).subspan(slices_before));
+    const std::span<const memory::GuestSlice> fresh = std::span(slices_).subspan(slices_before);
+    virtio::SliceWriter writer(fresh);
     CHECK(writer.Write(std::span(spill_).subspan(before - spill_start_, length)));
   }
   if (held_bytes_ >= bytes) {
