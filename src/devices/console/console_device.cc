@@ -14,6 +14,8 @@ constexpr uint16_t kControlTransmitQueue = 3;
 // Messages that wait for the driver's buffers: enough for a full bring-up of all ports; a driver
 // that provokes more without taking any loses the newest.
 constexpr size_t kMaxPendingControl = kMaxPorts * 8;
+// Control chains of one kind that one turn of the loop takes.
+constexpr int kControlPerTurn = 256;
 
 }  // namespace
 
@@ -123,11 +125,15 @@ Status ConsoleDevice::HandleControl(const ControlRequest& request) {
     return Fail(ErrorKind::kInvalidArgument, "the console has no port {}", size->port);
   }
   ports_[size->port]->size = {size->columns, size->rows};
-  if (multiport()) {
-    SendResize(size->port);
-  } else if (size->port == 0) {
+  if (size->port == 0) {
     config_.cols = size->columns;
     config_.rows = size->rows;
+  }
+  // With MULTIPORT the configuration's size means nothing (virtio 1.2, 5.3.4).
+  if (multiport()) {
+    SendResize(size->port);
+    FlushControl();
+  } else if (size->port == 0) {
     NotifyConfigChanged();
   }
   return {};
@@ -154,13 +160,25 @@ void ConsoleDevice::OnKick(uint16_t index) {
 }
 
 void ConsoleDevice::ReceiveControl() {
-  while (std::optional<virtio::Chain> chain = control_transmit_->Pop()) {
+  int turn = 0;
+  for (; turn < kControlPerTurn; ++turn) {
+    std::optional<virtio::Chain> chain = control_transmit_->Pop();
+    if (!chain) break;
     virtio::SliceReader reader(chain->readable());
     const auto message = reader.Read<virtio_console_control>();
     control_transmit_->Complete(std::move(*chain), 0);
     if (message) HandleControlMessage(*message);
   }
   control_transmit_->Flush();
+  FlushControl();
+  if (turn == kControlPerTurn) ContinueLater();
+}
+
+void ConsoleDevice::ContinueLater() {
+  control_again_ = loop_.AddTimer(event::Clock::duration::zero(), [this] {
+    if (control_transmit_) ReceiveControl();
+    FlushControl();
+  });
 }
 
 void ConsoleDevice::HandleControlMessage(const virtio_console_control& message) {
@@ -190,7 +208,6 @@ void ConsoleDevice::SendControl(uint32_t port, uint16_t event, uint16_t value,
   memcpy(bytes.data(), &message, sizeof(message));
   if (!text.empty()) memcpy(bytes.data() + sizeof(message), text.data(), text.size());
   control_pending_.push_back(std::move(bytes));
-  FlushControl();
 }
 
 void ConsoleDevice::SendResize(uint32_t port) {
@@ -205,7 +222,8 @@ void ConsoleDevice::SendResize(uint32_t port) {
 
 void ConsoleDevice::FlushControl() {
   if (!control_receive_) return;
-  while (!control_pending_.empty()) {
+  int turn = 0;
+  for (; !control_pending_.empty() && turn < kControlPerTurn; ++turn) {
     std::optional<virtio::Chain> chain = control_receive_->Pop();
     if (!chain) break;
     virtio::SliceWriter writer(chain->writable());
@@ -214,6 +232,8 @@ void ConsoleDevice::FlushControl() {
     if (fits) control_pending_.pop_front();
   }
   control_receive_->Flush();
+  // Only a driver with buffers that are too small gets here with messages left.
+  if (turn == kControlPerTurn) ContinueLater();
 }
 
 }  // namespace crosvm::devices::console

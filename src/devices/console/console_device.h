@@ -26,7 +26,7 @@ inline constexpr size_t kMaxPorts = 16;
 
 class ConsoleDevice : public virtio::Device, public Controllable {
  public:
-  // 1 to kMaxPorts ports.
+  // 1 to kMaxPorts ports, made for the same loop.
   ConsoleDevice(event::EventLoop& loop, std::vector<std::unique_ptr<Port>> ports);
   ~ConsoleDevice() override;
 
@@ -54,6 +54,7 @@ class ConsoleDevice : public virtio::Device, public Controllable {
   void SendControl(uint32_t port, uint16_t event, uint16_t value, std::string_view text = {});
   void SendResize(uint32_t port);
   void FlushControl();
+  void ContinueLater();
   bool multiport() const;
 
   event::EventLoop& loop_;
@@ -65,6 +66,7 @@ class ConsoleDevice : public virtio::Device, public Controllable {
   std::optional<virtio::Queue> control_transmit_;  // from the driver
   std::vector<event::Watch> kicks_;                // by queue index
   std::deque<std::vector<uint8_t>> control_pending_;
+  event::Timer control_again_;
 };
 
 }  // namespace crosvm::devices::console

@@ -85,7 +85,8 @@ Result<std::unique_ptr<Port>> CreatePort(const PortStart& start, codec::FdTable&
   if (start.output) files.output = TRY(fds.Take(*start.output));
   if (start.input) files.input = TRY(fds.Take(*start.input));
   chardev::CharStreams streams = TRY(chardev::MakeCharStreams(loop, std::move(files)));
-  return std::make_unique<Port>(start.name, std::move(streams.sink), std::move(streams.source));
+  return std::make_unique<Port>(loop, start.name, std::move(streams.sink),
+                                std::move(streams.source));
 }
 
 Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,

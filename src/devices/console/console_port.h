@@ -8,6 +8,7 @@
 
 #include "chardev/char_sink.h"
 #include "chardev/char_source.h"
+#include "event/event_loop.h"
 #include "virtio/queue.h"
 
 namespace crosvm::devices::console {
@@ -17,7 +18,7 @@ class Port {
  public:
   // `source` may be null: nothing is ever received. `name` is what the guest sees of a multiport
   // device's port.
-  Port(std::string name, std::unique_ptr<chardev::CharSink> sink,
+  Port(event::EventLoop& loop, std::string name, std::unique_ptr<chardev::CharSink> sink,
        std::unique_ptr<chardev::CharSource> source);
   ~Port();
   Port(const Port&) = delete;
@@ -48,9 +49,11 @@ class Port {
  private:
   size_t Consume(std::span<const uint8_t> data);
   void Transmit();
-  // False when the sink is full: the rest of the chain waits for OnRoom.
-  bool WriteOut(const virtio::Chain& chain);
+  enum class Progress : uint8_t { kDone, kSinkFull, kTurnOver };
+  // Writes out the rest of the chain; takes what it wrote off `budget`.
+  Progress WriteOut(const virtio::Chain& chain, uint64_t& budget);
 
+  event::EventLoop& loop_;
   const std::string name_;
   std::unique_ptr<chardev::CharSink> sink_;
   std::unique_ptr<chardev::CharSource> source_;
@@ -58,6 +61,8 @@ class Port {
   std::optional<virtio::Queue> transmit_;
   std::optional<virtio::Chain> writing_;  // taken, and written out up to written_
   uint64_t written_ = 0;
+  event::Timer transmit_again_;
+  event::Timer receive_again_;
 };
 
 }  // namespace crosvm::devices::console

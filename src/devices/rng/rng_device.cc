@@ -17,6 +17,7 @@ constexpr uint16_t kQueueSize = 256;
 // loop are bounded; the device may fill a buffer in part (virtio 1.2, 5.4.6).
 constexpr size_t kMaxBytesPerRequest = 64 * 1024;
 constexpr size_t kMaxBytesPerTurn = 256 * 1024;
+constexpr int kMaxChainsPerTurn = 256;
 
 // Returns the bytes written.
 uint32_t Fill(const virtio::Chain& chain) {
@@ -51,11 +52,11 @@ void RngDevice::Reset() {
 
 Status RngDevice::StartQueue(uint16_t index, virtio::Queue queue) {
   CHECK(index == 0 && !queue_);
-  queue_ = std::move(queue);
-  kick_ = TRY(loop_.AddWatch(queue_->kick().fd(), event::Interest::kRead, [this](event::Ready) {
+  kick_ = TRY(loop_.AddWatch(queue.kick().fd(), event::Interest::kRead, [this](event::Ready) {
     queue_->kick().Drain();
     ProcessQueue();
   }));
+  queue_ = std::move(queue);
   ProcessQueue();
   return {};
 }
@@ -70,14 +71,14 @@ void RngDevice::StopQueue(uint16_t index, std::function<void(virtio::Queue)> don
 
 void RngDevice::ProcessQueue() {
   size_t bytes = 0;
-  while (bytes < kMaxBytesPerTurn) {
+  for (int turn = 0; turn < kMaxChainsPerTurn && bytes < kMaxBytesPerTurn; ++turn) {
     std::optional<virtio::Chain> chain = queue_->Pop();
     if (!chain) {
       queue_->Flush();
       return;
     }
     const uint32_t written = Fill(*chain);
-    bytes += written + 1;
+    bytes += written;
     queue_->Complete(std::move(*chain), written);
   }
   queue_->Flush();
