@@ -1,8 +1,10 @@
-// A load generator for vhost-user-blk back-ends, ours or foreign: one queue, a fixed number of requests in flight, each
-// submitted again as soon as it is done. Does what a guest's driver does (EVENT_IDX, sleeping until the call eventfd is
-// signalled) and as little else as possible. Prints {"iops": …, "bandwidth": …}.
+// A load generator for vhost-user-blk back-ends, ours or foreign: one queue, a fixed number of
+// requests in flight, each submitted again as soon as it is done. Does what a guest's driver does
+// (EVENT_IDX, sleeping until the call eventfd is signalled) and as little else as possible. Prints
+// {"iops": …, "bandwidth": …}.
 //
-//   vhost_user_blk_load --socket PATH --rw randread|randwrite|read|write --block-size BYTES --depth N --seconds S
+//   vhost_user_blk_load --socket PATH --rw randread|randwrite|read|write --block-size BYTES --depth
+//   N --seconds S
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
 #include <poll.h>
@@ -91,7 +93,8 @@ class Load {
     }
     const std::chrono::duration<double> took = Clock::now() - start;
     const double iops = static_cast<double>(done_) / took.count();
-    printf("{\"iops\": %.1f, \"bandwidth\": %.1f, \"batch\": %.2f}\n", iops, iops * options_.block_size,
+    printf("{\"iops\": %.1f, \"bandwidth\": %.1f, \"batch\": %.2f}\n", iops,
+           iops * options_.block_size,
            wakes_ != 0 ? static_cast<double>(done_) / static_cast<double>(wakes_) : 0.0);
     return true;
   }
@@ -126,8 +129,8 @@ class Load {
     memory::FullFence();
     const uint16_t event =
         memory_.Cell<uint16_t>(GuestAddr(kUsed + 4 + 8 * kRingSize))->LoadRelaxed();
-    const bool wanted = static_cast<uint16_t>(avail_ - event - 1) <
-                        static_cast<uint16_t>(avail_ - published_);
+    const bool wanted =
+        static_cast<uint16_t>(avail_ - event - 1) < static_cast<uint16_t>(avail_ - published_);
     published_ = avail_;
     if (wanted) kick.Signal();
   }
@@ -203,8 +206,7 @@ std::optional<Options> Parse(int argc, char** argv) {
 
 Result<bool> Measure(const Options& options) {
   const std::unique_ptr<event::EventLoop> loop = TRY(event::EventLoop::Create());
-  sys::UnixSocket socket =
-      TRY(sys::UnixSocket::Connect(options.socket, sys::SocketType::kStream));
+  sys::UnixSocket socket = TRY(sys::UnixSocket::Connect(options.socket, sys::SocketType::kStream));
   vhost_user::FrontendOptions front{.name = options.socket};
   front.info = {.device_id = VIRTIO_ID_BLOCK,
                 .queue_sizes = {kRingSize},
@@ -239,10 +241,11 @@ Result<bool> Measure(const Options& options) {
 int main(int argc, char** argv) {
   const std::optional<Options> options = Parse(argc, argv);
   if (!options) {
-    fprintf(stderr,
-            "usage: %s --socket PATH --rw randread|randwrite|read|write --block-size BYTES --depth N"
-            " --seconds S\n",
-            argv[0]);
+    fprintf(
+        stderr,
+        "usage: %s --socket PATH --rw randread|randwrite|read|write --block-size BYTES --depth N"
+        " --seconds S\n",
+        argv[0]);
     return 2;
   }
   const Result<bool> good = Measure(*options);

@@ -320,8 +320,9 @@ constexpr auto kTable = std::to_array<RunOption>({
      &LogSeccomp},
     {{.name = "on-device-crash",
       .value = "ACTION",
-      .help = "when a device fails: restart it, reset (mark it broken for the guest), or stop the VM "
-              "(default restart)"},
+      .help =
+          "when a device fails: restart it, reset (mark it broken for the guest), or stop the VM "
+          "(default restart)"},
      &SandboxChoice<&config::SandboxOptions::on_device_crash>},
     {{.name = "device-restarts",
       .value = "N",

@@ -23,16 +23,16 @@ namespace crosvm::config {
 
 enum class OnDeviceCrash : uint8_t { kRestart, kReset, kStop };
 constexpr auto DescribeEnum(OnDeviceCrash) {
-  return EnumNames<OnDeviceCrash>(
-      {{OnDeviceCrash::kRestart, "restart"},
-       {OnDeviceCrash::kReset, "reset"},
-       {OnDeviceCrash::kStop, "stop"}});
+  return EnumNames<OnDeviceCrash>({{OnDeviceCrash::kRestart, "restart"},
+                                   {OnDeviceCrash::kReset, "reset"},
+                                   {OnDeviceCrash::kStop, "stop"}});
 }
 
 // What to do where the host refuses a layer of the jail.
 enum class JailMode : uint8_t { kStrict, kBestEffort };
 constexpr auto DescribeEnum(JailMode) {
-  return EnumNames<JailMode>({{JailMode::kStrict, "strict"}, {JailMode::kBestEffort, "best-effort"}});
+  return EnumNames<JailMode>(
+      {{JailMode::kStrict, "strict"}, {JailMode::kBestEffort, "best-effort"}});
 }
 
 struct SandboxOptions {

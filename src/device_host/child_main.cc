@@ -40,16 +40,16 @@ Status Restrict(const devices::DeviceModule& module, const DeviceStart& start,
   return {};
 }
 
-// The order matters: nothing of the device's own runs before the namespaces' roots and rights are gone, and io_uring and
-// threads are set up before the system call filter.
+// The order matters: nothing of the device's own runs before the namespaces' roots and rights are
+// gone, and io_uring and threads are set up before the system call filter.
 Result<RunningDevice> StartDevice(const DeviceStart& start, codec::FdTable& fds) {
   const devices::DeviceModule* const module = devices::FindModule(start.module);
   if (module == nullptr) return Fail(ErrorKind::kNotFound, "no device is called {}", start.module);
   sys::UniqueFd words = TRY(fds.Take(start.last_words));
-  TRY(jail::InstallReports({.label = start.label,
-                            .source = start.filter.empty() ? module->policy.source
-                                                           : "the --seccomp-policy-dir override",
-                            .words = std::move(words)}));
+  TRY(jail::InstallReports(
+      {.label = start.label,
+       .source = start.filter.empty() ? module->policy.source : "the --seccomp-policy-dir override",
+       .words = std::move(words)}));
   devices::PreparedDevice prepared;
   prepared.start = start.start;
   for (const codec::FdSlot slot : start.resources) prepared.fds.Put(TRY(fds.Take(slot)));
@@ -57,15 +57,14 @@ Result<RunningDevice> StartDevice(const DeviceStart& start, codec::FdTable& fds)
   sys::UnixSocket control(TRY(fds.Take(start.control)));
 
   RunningDevice running;
-  running.layers = TRY_CONTEXT(
-      jail::Confine({.namespaces = jail::Layers(start.namespaces),
-                     .best_effort = start.best_effort_jail}),
-      "confining the device");
+  running.layers = TRY_CONTEXT(jail::Confine({.namespaces = jail::Layers(start.namespaces),
+                                              .best_effort = start.best_effort_jail}),
+                               "confining the device");
   running.loop = TRY(event::EventLoop::Create());
   std::unique_ptr<virtio::Device> device =
       TRY(module->create(std::move(prepared), {.loop = *running.loop}));
-  running.server = TRY(DeviceServer::Create(*running.loop, std::move(device),
-                                            std::move(vhost_user), std::move(control)));
+  running.server = TRY(DeviceServer::Create(*running.loop, std::move(device), std::move(vhost_user),
+                                            std::move(control)));
   TRY_CONTEXT(Restrict(*module, start, running.layers), "restricting the device's system calls");
   return running;
 }

@@ -23,7 +23,9 @@ namespace {
 using ::testing::HasSubstr;
 using virtio::testing::Driver;
 
-CROSVM_CHILD_MAIN(Device) { return ChildMain(argc, argv); }
+CROSVM_CHILD_MAIN(Device) {
+  return ChildMain(argc, argv);
+}
 
 LaunchOptions Options(const std::string& label) {
   return {.label = label, .entry = "--child-main=Device"};
@@ -93,10 +95,9 @@ class DeviceJailTest : public ::testing::Test {
   std::string Ended() { return "; " + hosted_.last_words.Read(); }
 
   Driver MakeDriver(uint64_t area, uint64_t extra = 0) {
-    return Driver(memory_, {.size = 64,
-                            .event_idx = true,
-                            .area = memory::GuestAddr(area),
-                            .extra_features = extra});
+    return Driver(
+        memory_,
+        {.size = 64, .event_idx = true, .area = memory::GuestAddr(area), .extra_features = extra});
   }
 
   std::string directory_;
@@ -166,7 +167,11 @@ TEST_P(BlockJailTest, LivesUnderItsPolicy) {
         uint32_t sectors;
         uint32_t flags;
       } segment = {16, 8, 0};
-      driver.Chain().ReadableStruct(BlockHeader{type, 0, 0}).ReadableStruct(segment).Writable(1).Submit();
+      driver.Chain()
+          .ReadableStruct(BlockHeader{type, 0, 0})
+          .ReadableStruct(segment)
+          .Writable(1)
+          .Submit();
       driver.Kick();
       const auto used = Next(driver);
       ASSERT_TRUE(used.has_value()) << Ended();
@@ -237,9 +242,10 @@ TEST_F(DeviceJailTest, APolicyFromADirectoryIsUsedInstead) {
   options.seccomp_log_failures = true;
   const Result<HostedDevice> logged = Launch(module, prepared, options);
   ASSERT_TRUE(logged.has_value()) << logged.error().ToString();
-  EXPECT_THAT(logged->last_words.Read(),
-              HasSubstr("block[0] (pid 1, thread 1 'exe'): not allowed, but made as failures are only "
-                        "logged: "));
+  EXPECT_THAT(
+      logged->last_words.Read(),
+      HasSubstr("block[0] (pid 1, thread 1 'exe'): not allowed, but made as failures are only "
+                "logged: "));
 }
 
 }  // namespace

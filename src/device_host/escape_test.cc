@@ -1,5 +1,6 @@
-// What a taken-over device process could try, tried: in the jail as it is, with its namespaces alone, with its filter alone;
-// as root and as an ordinary user. Each attempt runs in a process of its own, which confines itself as ChildMain() does.
+// What a taken-over device process could try, tried: in the jail as it is, with its namespaces
+// alone, with its filter alone; as root and as an ordinary user. Each attempt runs in a process of
+// its own, which confines itself as ChildMain() does.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/io_uring.h>
@@ -49,8 +50,12 @@ struct Attempt {
   bool (*succeeds)(const Targets&);
 };
 
-bool CanRead(const char* path) { return syscall(SYS_openat, AT_FDCWD, path, O_RDONLY, 0) >= 0; }
-bool CanSocket(int family, int type) { return syscall(SYS_socket, family, type, 0) >= 0; }
+bool CanRead(const char* path) {
+  return syscall(SYS_openat, AT_FDCWD, path, O_RDONLY, 0) >= 0;
+}
+bool CanSocket(int family, int type) {
+  return syscall(SYS_socket, family, type, 0) >= 0;
+}
 
 bool CanConnect(const Targets&) {
   // A listening socket of the host, if there is one; the socket alone is an escape already.
@@ -100,10 +105,11 @@ bool CanExec(const Targets&) {
   return false;  // had it worked, the shell would have said 10
 }
 
-// What namespaces leave open on purpose, as nothing outside is in reach through it: see docs/jail.md.
-constexpr std::array kHeldByFilterAlone = {"socket unix", "socket inet", "socket netlink", "fork",
-                                           "io_uring_setup", "userfaultfd", "socket vsock", "keyctl",
-                                           "perf_event_open"};
+// What namespaces leave open on purpose, as nothing outside is in reach through it: see
+// docs/jail.md.
+constexpr std::array kHeldByFilterAlone = {"socket unix",  "socket inet",    "socket netlink",
+                                           "fork",         "io_uring_setup", "userfaultfd",
+                                           "socket vsock", "keyctl",         "perf_event_open"};
 
 const Attempt kAttempts[] = {
     {"open", [](const Targets&) { return CanRead("/etc/passwd"); }},
@@ -117,7 +123,8 @@ const Attempt kAttempts[] = {
     {"connect", &CanConnect},
     {"execve", &CanExec},
     {"fork", &CanFork},
-    {"ptrace VMM", [](const Targets& t) { return syscall(SYS_ptrace, PTRACE_SEIZE, t.vmm, 0, 0) == 0; }},
+    {"ptrace VMM",
+     [](const Targets& t) { return syscall(SYS_ptrace, PTRACE_SEIZE, t.vmm, 0, 0) == 0; }},
     {"process_vm_readv VMM", &CanReadMemory},
     {"kill VMM", [](const Targets& t) { return syscall(SYS_kill, t.vmm, SIGURG) == 0; }},
     {"kill sibling", [](const Targets& t) { return syscall(SYS_kill, t.sibling, SIGURG) == 0; }},
@@ -128,7 +135,8 @@ const Attempt kAttempts[] = {
     {"unshare", [](const Targets&) { return syscall(SYS_unshare, CLONE_NEWNS) == 0; }},
     {"setns", [](const Targets&) { return syscall(SYS_setns, 3, 0) == 0; }},
     {"keyctl", [](const Targets&) { return syscall(SYS_keyctl, 0, -3, 1, 0, 0) >= 0; }},
-    {"bpf", [](const Targets&) {
+    {"bpf",
+     [](const Targets&) {
        std::array<uint64_t, 16> attributes{};
        attributes[0] = 2 | (uint64_t{4} << 32);  // an array with keys of 4 bytes
        attributes[1] = 4 | (uint64_t{1} << 32);
@@ -171,9 +179,13 @@ CROSVM_CHILD_MAIN(TryEscape) {
 // "refused", "SIGSYS", "ESCAPED" or what went wrong.
 std::string Try(size_t attempt, Mode mode, const char* module, pid_t sibling) {
   jail::SpawnOptions options;
-  options.argv = {"jailed",      "--child-main=TryEscape", std::to_string(attempt),
-                  std::to_string(static_cast<int>(mode)), module,
-                  std::to_string(getpid()), std::to_string(sibling)};
+  options.argv = {"jailed",
+                  "--child-main=TryEscape",
+                  std::to_string(attempt),
+                  std::to_string(static_cast<int>(mode)),
+                  module,
+                  std::to_string(getpid()),
+                  std::to_string(sibling)};
   if (mode == Mode::kFilter || mode == Mode::kNothing) options.namespaces = jail::Layers();
   const Result<jail::Spawned> spawned = jail::Spawn(options);
   if (!spawned.has_value()) return spawned.error().ToString();
@@ -184,7 +196,9 @@ std::string Try(size_t attempt, Mode mode, const char* module, pid_t sibling) {
   return status->code == kEscaped ? "ESCAPED" : status->ToString();
 }
 
-bool IsRefusal(const std::string& outcome) { return outcome == "refused" || outcome == "SIGSYS"; }
+bool IsRefusal(const std::string& outcome) {
+  return outcome == "refused" || outcome == "SIGSYS";
+}
 
 bool NamespacesMayAllow(const char* name) {
   for (const char* const one : kHeldByFilterAlone) {
@@ -225,7 +239,8 @@ int TryAll(const char* who) {
   }
   kill(sibling, SIGKILL);
   waitpid(sibling, nullptr, 0);
-  // Attempts that fail anyway would prove nothing. Hosts differ in what they give everybody (perf, userfaultfd, bpf).
+  // Attempts that fail anyway would prove nothing. Hosts differ in what they give everybody (perf,
+  // userfaultfd, bpf).
   constexpr int kCommonlyPossible = 12;
   if (possible < kCommonlyPossible) {
     printf("only %d of the attempts work without a jail\n", possible);
@@ -236,7 +251,8 @@ int TryAll(const char* who) {
 
 CROSVM_CHILD_MAIN(TryAllAsUser) {
   constexpr uid_t kSomebody = 12345;
-  if (setresgid(kSomebody, kSomebody, kSomebody) != 0 || setresuid(kSomebody, kSomebody, kSomebody) != 0) {
+  if (setresgid(kSomebody, kSomebody, kSomebody) != 0 ||
+      setresuid(kSomebody, kSomebody, kSomebody) != 0) {
     return 99;
   }
   // Changing ids made /proc/self unreadable, which the id maps are written through.
@@ -256,9 +272,9 @@ TEST(EscapeTest, NothingGetsOutAsAnOrdinaryUser) {
 // Confines itself, says so, and makes the call that the policy of the block device denies.
 CROSVM_CHILD_MAIN(DiesOfACall) {
   const devices::DeviceModule* const module = devices::FindModule(argv[1]);
-  if (!jail::InstallReports({.label = "disk[0]",
-                             .source = module->policy.source,
-                             .words = sys::UniqueFd(3)}).has_value()) {
+  if (!jail::InstallReports(
+           {.label = "disk[0]", .source = module->policy.source, .words = sys::UniqueFd(3)})
+           .has_value()) {
     return 1;
   }
   if (!jail::Confine({.namespaces = jail::Layers::All()}).has_value()) return 2;
@@ -281,7 +297,8 @@ std::pair<std::string, std::string> Die(const std::string& module, const std::st
   const std::string ended = spawned.process.Wait()->ToString();
   std::string said = words.reader.Read();
   said = said.substr(0, said.find("  called from:"));
-  for (const char* const place : {" at jailed+0x", " at exe+0x", " at libc.so.6+0x", " at crosvm+0x"}) {
+  for (const char* const place :
+       {" at jailed+0x", " at exe+0x", " at libc.so.6+0x", " at crosvm+0x"}) {
     const size_t begin = said.find(place);
     if (begin == std::string::npos) continue;
     said.replace(begin, said.find('\n', begin) - begin, " at PLACE");
@@ -293,19 +310,21 @@ TEST(ReportTest, ADeniedCallIsExplained) {
   for (const std::string module : {"block", "rng", "console"}) {
     const auto [ended, said] = Die(module, "call");
     EXPECT_EQ(ended, "killed by SIGSYS");
-    EXPECT_EQ(said,
-              "disk[0] (pid 1, thread 1 'worker'): denied system call userfaultfd(0x1, 0x22, 0x3, 0x4, "
-              "0x5, 0x6) at PLACE\n"
-              "  rule that allows it: userfaultfd: 1   (in src/devices/" +
-                  module + "/" + module + ".policy)\n");
+    EXPECT_EQ(
+        said,
+        "disk[0] (pid 1, thread 1 'worker'): denied system call userfaultfd(0x1, 0x22, 0x3, 0x4, "
+        "0x5, 0x6) at PLACE\n"
+        "  rule that allows it: userfaultfd: 1   (in src/devices/" +
+            module + "/" + module + ".policy)\n");
   }
 }
 
 TEST(ReportTest, ACrashIsExplained) {
   const auto [ended, said] = Die("block", "crash");
   EXPECT_EQ(ended, "killed by SIGSEGV");
-  EXPECT_TRUE(said.starts_with("disk[0] (pid 1, thread 1 'worker'): crashed by SIGSEGV at address "
-                               "0x1234560, instruction "))
+  EXPECT_TRUE(
+      said.starts_with("disk[0] (pid 1, thread 1 'worker'): crashed by SIGSEGV at address "
+                       "0x1234560, instruction "))
       << said;
   const auto [aborted, why] = Die("block", "abort");
   EXPECT_EQ(aborted, "exit status 134");

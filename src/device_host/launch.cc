@@ -58,12 +58,11 @@ Error WhyNotReady(const HostedDevice& hosted, const Error& receive,
   pollfd wait{.fd = hosted.process.fd().get(), .events = POLLIN, .revents = 0};
   (void)poll(&wait, 1, kDyingMs);
   const Result<std::optional<sys::ExitStatus>> status = hosted.process.TryWait();
-  const std::string how = status.has_value() && status->has_value() ? (*status)->ToString()
-                                                                    : receive.ToString();
+  const std::string how =
+      status.has_value() && status->has_value() ? (*status)->ToString() : receive.ToString();
   const std::string said = hosted.last_words.Read();
-  return Error(ErrorKind::kIo,
-               fmt::format("the device process ended before it was ready: {}{}{}", how,
-                           said.empty() ? "" : "; its last words: ", said));
+  return Error(ErrorKind::kIo, fmt::format("the device process ended before it was ready: {}{}{}",
+                                           how, said.empty() ? "" : "; its last words: ", said));
 }
 
 // TRUST: from here the VMM sizes rings and configuration space by it.
@@ -180,7 +179,8 @@ class DeviceThread {
   // server stops the loop then; it may have done so before.
   ~DeviceThread() {
     if (!thread_.joinable()) return;
-    loop_->Post([this] { server_->Close(Error(ErrorKind::kDisconnected, "the device is removed")); });
+    loop_->Post(
+        [this] { server_->Close(Error(ErrorKind::kDisconnected, "the device is removed")); });
     thread_.join();
   }
 
@@ -245,8 +245,7 @@ void HostedDevice::End() {
 }
 
 Result<HostedDevice> Launch(const devices::DeviceModule& module,
-                            const devices::PreparedDevice& prepared,
-                            const LaunchOptions& options) {
+                            const devices::PreparedDevice& prepared, const LaunchOptions& options) {
   return options.placement == Placement::kThread ? LaunchThread(module, prepared, options)
                                                  : LaunchProcess(module, prepared, options);
 }

@@ -1,4 +1,5 @@
-// Places a device's backend: in a jailed process of its own, or in a thread of the VMM (--disable-sandbox).
+// Places a device's backend: in a jailed process of its own, or in a thread of the VMM
+// (--disable-sandbox).
 #pragma once
 
 #include <chrono>
@@ -28,7 +29,8 @@ struct LaunchOptions {
   bool seccomp_log_failures = false;
   // A device opens nothing and computes little before it is ready; more than this is a hang.
   std::chrono::milliseconds start_timeout{20000};
-  std::string entry = "--device-process";  // the option by which main() finds ChildMain(); tests have another
+  std::string entry =
+      "--device-process";  // the option by which main() finds ChildMain(); tests have another
 };
 
 // The VMM's end of a device's control channel.
@@ -36,8 +38,8 @@ using ControlChannel = codec::Channel<devices::ControlRequest, devices::ControlR
 
 class DeviceThread;
 
-// A running device. Destroying it, or assigning another, ends the device: sockets closed, a process killed and reaped, a
-// thread joined once the device has finished the requests that it has.
+// A running device. Destroying it, or assigning another, ends the device: sockets closed, a process
+// killed and reaped, a thread joined once the device has finished the requests that it has.
 struct HostedDevice {
   HostedDevice();
   HostedDevice(HostedDevice&&) noexcept;
@@ -57,8 +59,8 @@ struct HostedDevice {
   void End();
 };
 
-// Returns once the device says that it is ready (or why it is not). `prepared` is kept by the caller for a restart; its
-// descriptors are duplicated.
+// Returns once the device says that it is ready (or why it is not). `prepared` is kept by the
+// caller for a restart; its descriptors are duplicated.
 Result<HostedDevice> Launch(const devices::DeviceModule& module,
                             const devices::PreparedDevice& prepared, const LaunchOptions& options);
 

@@ -1,4 +1,6 @@
 // Placing a device: as a thread and as a process, through life, death and succession.
+#include "device_host/launch.h"
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +11,6 @@
 #include <set>
 
 #include "device_host/device_host.h"
-#include "device_host/launch.h"
 #include "device_host/start_message.h"
 #include "event/test_loop.h"
 #include "sys/file.h"
@@ -165,9 +166,7 @@ class LaunchTest : public ::testing::Test {
 
 class PlacementTest : public LaunchTest, public ::testing::WithParamInterface<Placement> {
  protected:
-  static LaunchOptions Options() {
-    return GetParam() == Placement::kThread ? Thread() : Process();
-  }
+  static LaunchOptions Options() { return GetParam() == Placement::kThread ? Thread() : Process(); }
 };
 INSTANTIATE_TEST_SUITE_P(Placements, PlacementTest,
                          ::testing::Values(Placement::kThread, Placement::kJailed),

@@ -1,4 +1,5 @@
-// The first and only message that the VMM sends a device process on its start channel, and the answer.
+// The first and only message that the VMM sends a device process on its start channel, and the
+// answer.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +13,14 @@
 namespace crosvm::device_host {
 
 struct DeviceStart {
-  std::string module;      // DeviceModule::name
-  std::string label;       // "block[0]", for log lines and reports
-  std::string log_filter;  // LogFilterSpec() of the VMM
+  std::string module;       // DeviceModule::name
+  std::string label;        // "block[0]", for log lines and reports
+  std::string log_filter;   // LogFilterSpec() of the VMM
   uint32_t namespaces = 0;  // jail::Layers that the process was spawned into
   bool best_effort_jail = false;
   std::vector<uint8_t> start;
-  std::vector<uint8_t> filter;  // jail::FilterToBytes() of --seccomp-policy-dir; empty: the module's own
+  std::vector<uint8_t>
+      filter;  // jail::FilterToBytes() of --seccomp-policy-dir; empty: the module's own
   bool log_denied_calls = false;  // --seccomp-log-failures
   codec::FdSlot vhost_user;
   codec::FdSlot control;
@@ -26,17 +28,15 @@ struct DeviceStart {
   std::vector<codec::FdSlot> resources;  // the FdTable that `start` refers to, in its order
 
   static constexpr auto Describe() {
-    return Fields(Field("module", &DeviceStart::module), Field("label", &DeviceStart::label),
-                  Field("log_filter", &DeviceStart::log_filter),
-                  Field("namespaces", &DeviceStart::namespaces),
-                  Field("best_effort_jail", &DeviceStart::best_effort_jail),
-                  Field("start", &DeviceStart::start),
-                  Field("filter", &DeviceStart::filter),
-                  Field("log_denied_calls", &DeviceStart::log_denied_calls),
-                  Field("vhost_user", &DeviceStart::vhost_user),
-                  Field("control", &DeviceStart::control),
-                  Field("last_words", &DeviceStart::last_words),
-                  Field("resources", &DeviceStart::resources));
+    return Fields(
+        Field("module", &DeviceStart::module), Field("label", &DeviceStart::label),
+        Field("log_filter", &DeviceStart::log_filter),
+        Field("namespaces", &DeviceStart::namespaces),
+        Field("best_effort_jail", &DeviceStart::best_effort_jail),
+        Field("start", &DeviceStart::start), Field("filter", &DeviceStart::filter),
+        Field("log_denied_calls", &DeviceStart::log_denied_calls),
+        Field("vhost_user", &DeviceStart::vhost_user), Field("control", &DeviceStart::control),
+        Field("last_words", &DeviceStart::last_words), Field("resources", &DeviceStart::resources));
   }
 };
 

@@ -1,5 +1,5 @@
-// What the two sides of a device's start and control channels make of any packet: the child of DeviceStart, the VMM of
-// DeviceReady and of the control replies of a device that was taken over.
+// What the two sides of a device's start and control channels make of any packet: the child of
+// DeviceStart, the VMM of DeviceReady and of the control replies of a device that was taken over.
 #include <fcntl.h>
 
 #include "codec/channel.h"
@@ -12,7 +12,8 @@ namespace {
 
 using namespace crosvm;
 
-// Nothing of our own is in the way of the parser: a real packet, with descriptors, over a real socket.
+// Nothing of our own is in the way of the parser: a real packet, with descriptors, over a real
+// socket.
 template <typename Receive>
 void Try(std::span<const uint8_t> bytes, size_t fds) {
   static const sys::UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));

@@ -84,8 +84,8 @@ Status EnterDirectory(const std::string& path, sys::BorrowedFd directory, bool w
   return PivotInto(tree.get());
 }
 
-// The kernel counts io_uring's rings as locked, together for all processes of the same user. Locking memory itself is in
-// no policy.
+// The kernel counts io_uring's rings as locked, together for all processes of the same user.
+// Locking memory itself is in no policy.
 constexpr rlim_t kMaxLocked = rlim_t{64} << 20;
 
 Status SetLimits(const ConfineOptions& options) {

@@ -32,8 +32,8 @@ struct ConfineOptions {
 // that cannot be had, unless best_effort. Seccomp is not part of it: see InstallFilter().
 Result<Layers> Confine(const ConfineOptions& options);
 
-// The part of it that the VMM does to itself as well: every capability but `keep` is given up for good, bounding and ambient
-// sets and secure bits included.
+// The part of it that the VMM does to itself as well: every capability but `keep` is given up for
+// good, bounding and ambient sets and secure bits included.
 Status DropCapabilities(const std::vector<int>& keep);
 
 }  // namespace crosvm::jail

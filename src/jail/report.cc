@@ -104,14 +104,16 @@ crosvm_logged_call_returns:
 )");
 #endif
 
-// A system call without the C library, and the one way that a filter of LogInsteadOfDeny() never denies.
+// A system call without the C library, and the one way that a filter of LogInsteadOfDeny() never
+// denies.
 long Call(long number, uint64_t first = 0, uint64_t second = 0, uint64_t third = 0) {
   const uint64_t arguments[6] = {first, second, third, 0, 0, 0};
   return CrosvmLoggedCall(number, arguments);
 }
 
 void Write(int fd, std::string_view text) {
-  // SAFETY: the kernel reads it. A full pipe or a closed terminal must not keep the process from dying.
+  // SAFETY: the kernel reads it. A full pipe or a closed terminal must not keep the process from
+  // dying.
   Call(SYS_write, static_cast<uint64_t>(fd), reinterpret_cast<uintptr_t>(text.data()), text.size());
 }
 
@@ -133,7 +135,8 @@ void AppendAddress(SignalText& text, uintptr_t address) {
 void AppendWho(SignalText& text) {
   std::array<char, 17> thread{};
   // SAFETY: PR_GET_NAME writes 16 bytes.
-  if (Call(SYS_prctl, PR_GET_NAME, reinterpret_cast<uintptr_t>(thread.data())) != 0) thread[0] = '?';
+  if (Call(SYS_prctl, PR_GET_NAME, reinterpret_cast<uintptr_t>(thread.data())) != 0)
+    thread[0] = '?';
   text.Text(state.label.data()).Text(" (pid ").Decimal(static_cast<uint64_t>(Call(SYS_getpid)));
   text.Text(", thread ").Decimal(static_cast<uint64_t>(Call(SYS_gettid)));
   text.Text(" '").Text(thread.data()).Text("')");
@@ -149,11 +152,14 @@ struct Registers {
 Registers ReadRegisters(const ucontext_t& context) {
   Registers out{};
 #if defined(__x86_64__)
-  const auto reg = [&](int index) { return static_cast<uint64_t>(context.uc_mcontext.gregs[index]); };
+  const auto reg = [&](int index) {
+    return static_cast<uint64_t>(context.uc_mcontext.gregs[index]);
+  };
   out.instruction = reg(REG_RIP);
   out.stack = reg(REG_RSP);
   out.frame = reg(REG_RBP);
-  out.arguments = {reg(REG_RDI), reg(REG_RSI), reg(REG_RDX), reg(REG_R10), reg(REG_R8), reg(REG_R9)};
+  out.arguments = {reg(REG_RDI), reg(REG_RSI), reg(REG_RDX),
+                   reg(REG_R10), reg(REG_R8),  reg(REG_R9)};
 #else
   out.instruction = context.uc_mcontext.pc;
   out.stack = context.uc_mcontext.sp;
@@ -171,8 +177,8 @@ void SetResult(ucontext_t& context, long result) {
 #endif
 }
 
-// The callers by their frame pointers, which our code keeps. A damaged chain ends the list, or faults, which ends the
-// process after the report's first and most important part.
+// The callers by their frame pointers, which our code keeps. A damaged chain ends the list, or
+// faults, which ends the process after the report's first and most important part.
 void AppendCallers(SignalText& text, const Registers& registers) {
   constexpr uintptr_t kMaxStep = 1 << 16;
   text.Text("  called from:");
@@ -191,15 +197,19 @@ void AppendCallers(SignalText& text, const Registers& registers) {
   text.Text("\n");
 }
 
-// The argument that decides whether a call is harmless, where permitting any value would be too much.
+// The argument that decides whether a call is harmless, where permitting any value would be too
+// much.
 int DecidingArgument(std::string_view name) {
   constexpr struct {
     std::string_view name;
     int argument;
-  } kCalls[] = {{"ioctl", 1},  {"fcntl", 1},    {"prctl", 0}, {"socket", 0},     {"socketpair", 0},
-                {"mmap", 2},   {"mprotect", 2}, {"clone", 0}, {"madvise", 2},    {"arch_prctl", 0},
-                {"unshare", 0}, {"memfd_create", 1}, {"bpf", 0}, {"keyctl", 0}, {"ptrace", 0},
-                {"setsockopt", 2}, {"getsockopt", 2}, {"io_uring_register", 1}, {"membarrier", 0}};
+  } kCalls[] = {{"ioctl", 1},      {"fcntl", 1},      {"prctl", 0},
+                {"socket", 0},     {"socketpair", 0}, {"mmap", 2},
+                {"mprotect", 2},   {"clone", 0},      {"madvise", 2},
+                {"arch_prctl", 0}, {"unshare", 0},    {"memfd_create", 1},
+                {"bpf", 0},        {"keyctl", 0},     {"ptrace", 0},
+                {"setsockopt", 2}, {"getsockopt", 2}, {"io_uring_register", 1},
+                {"membarrier", 0}};
   for (const auto& call : kCalls) {
     if (call.name == name) return call.argument;
   }
@@ -262,7 +272,8 @@ void ReportDenied(const siginfo_t& info, const Registers& registers, std::string
   Emit(callers);
 }
 
-// One report, by the first thread that needs it. False for a second one in the same thread: the report itself failed.
+// One report, by the first thread that needs it. False for a second one in the same thread: the
+// report itself failed.
 bool BeginFatalReport() {
   const auto self = static_cast<int>(Call(SYS_gettid));
   int nobody = 0;
@@ -272,9 +283,10 @@ bool BeginFatalReport() {
   while (true) Call(SYS_sched_yield);
 }
 
-// A call that every policy of ours denies: with SIGSYS blocked, as it is in its handler, the kernel then kills the process
-// by that signal, even as process 1 of its namespace. Not [[noreturn]]: before a call of such a function the address
-// sanitizer inspects the stack, which it cannot do on an alternate one.
+// A call that every policy of ours denies: with SIGSYS blocked, as it is in its handler, the kernel
+// then kills the process by that signal, even as process 1 of its namespace. Not [[noreturn]]:
+// before a call of such a function the address sanitizer inspects the stack, which it cannot do on
+// an alternate one.
 void DieBySigsys() {
   constexpr long kNoSuchCall = 0x40000000 | 0xfff;
   syscall(kNoSuchCall);
@@ -333,7 +345,8 @@ void OnCrash(int signal, siginfo_t* info, void* opaque) {
   Emit(callers);
   DumpRecentLog(STDERR_FILENO);
   if (state.words >= 0) DumpRecentLog(state.words);
-  // abort() cannot kill process 1 of a namespace by a signal. The others happen again on return and then kill.
+  // abort() cannot kill process 1 of a namespace by a signal. The others happen again on return and
+  // then kill.
   if (signal == SIGABRT) Call(SYS_exit_group, 128 + SIGABRT);
 }
 
@@ -403,7 +416,7 @@ Status InstallReports(ReportOptions options) {
   dl_iterate_phdr(&AddObject, nullptr);
   TRY(UseAlternateStack());
 
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   action.sa_sigaction = &OnDeniedCall;
   if (sigaction(SIGSYS, &action, nullptr) != 0) return FailErrno("handling SIGSYS");
@@ -420,7 +433,8 @@ std::vector<sock_filter> LogInsteadOfDeny(std::span<const sock_filter> code) {
   // ORDERING: relaxed; the filter comes later, and with it what reads this.
   log_only.store(true, std::memory_order_relaxed);
   // SAFETY: the address of an instruction of ours.
-  const auto allowed = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(crosvm_logged_call_returns));
+  const auto allowed =
+      static_cast<uint64_t>(reinterpret_cast<uintptr_t>(crosvm_logged_call_returns));
   constexpr uint32_t kAddress = offsetof(seccomp_data, instruction_pointer);
   std::vector<sock_filter> out = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),

@@ -1,5 +1,6 @@
-// The last words of a confined process: why it dies. Handlers of SIGSYS (a denied system call) and of the crash signals
-// that write to standard error and to a pipe that the VMM reads after the death.
+// The last words of a confined process: why it dies. Handlers of SIGSYS (a denied system call) and
+// of the crash signals that write to standard error and to a pipe that the VMM reads after the
+// death.
 #pragma once
 
 #include <span>
@@ -20,8 +21,9 @@ class LastWords {
   static Result<Ends> Create();
 
   LastWords() = default;
-  // What the process wrote; call it once the process is dead, or it may be half a text. Never blocks. At most 16 KiB, and
-  // control characters replaced: the process may have been taken over and writes what it likes.
+  // What the process wrote; call it once the process is dead, or it may be half a text. Never
+  // blocks. At most 16 KiB, and control characters replaced: the process may have been taken over
+  // and writes what it likes.
   std::string Read() const;
 
  private:
@@ -38,14 +40,14 @@ struct ReportOptions {
   sys::UniqueFd words;      // may be invalid; kept open for good
 };
 
-// Installs the handlers, once per process, on its main thread, before InstallFilter(): it looks at the loaded programs and
-// allocates an alternate stack for that thread. The handlers only need write, rt_sigprocmask, prctl(PR_GET_NAME), gettid and
-// exit_group.
+// Installs the handlers, once per process, on its main thread, before InstallFilter(): it looks at
+// the loaded programs and allocates an alternate stack for that thread. The handlers only need
+// write, rt_sigprocmask, prctl(PR_GET_NAME), gettid and exit_group.
 Status InstallReports(ReportOptions options);
 
-// For --seccomp-log-failures: denied calls are reported, once for each call, and made nonetheless. `code` with an exception
-// for the one instruction that makes them; valid in this process alone, after InstallReports(). Calls of a foreign
-// architecture stay denied.
+// For --seccomp-log-failures: denied calls are reported, once for each call, and made nonetheless.
+// `code` with an exception for the one instruction that makes them; valid in this process alone,
+// after InstallReports(). Calls of a foreign architecture stay denied.
 std::vector<sock_filter> LogInsteadOfDeny(std::span<const sock_filter> code);
 
 // The rule that allows the call with these arguments: "openat: 1", "socket: arg0 == 0x1".

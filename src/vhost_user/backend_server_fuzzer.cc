@@ -1,4 +1,5 @@
-// A front-end that sends anything: the input is a list of messages, each {request, kind of descriptors, length, bytes}.
+// A front-end that sends anything: the input is a list of messages, each {request, kind of
+// descriptors, length, bytes}.
 #include <fcntl.h>
 
 #include "event/test_loop.h"
@@ -48,8 +49,10 @@ class SinkDevice : public virtio::Device {
   }
 
  private:
-  virtio::DeviceInfo info_{
-      .device_id = 1, .features = virtio::kQueueFeatures, .queue_sizes = {16, 16}, .config_size = 8};
+  virtio::DeviceInfo info_{.device_id = 1,
+                           .features = virtio::kQueueFeatures,
+                           .queue_sizes = {16, 16},
+                           .config_size = 8};
   bool configured_ = false;
   std::optional<virtio::Queue> queues_[2];
 };
@@ -77,8 +80,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<sys::BorrowedFd> fds;
     for (int i = 0; i < (kind & 3); ++i) {
       const int which = (kind >> 2) & 3;
-      fds.push_back(which == 0 ? sys::BorrowedFd(memory)
-                               : which == 1 ? sys::BorrowedFd(event.fd()) : sys::BorrowedFd(plain));
+      fds.push_back(which == 0   ? sys::BorrowedFd(memory)
+                    : which == 1 ? sys::BorrowedFd(event.fd())
+                                 : sys::BorrowedFd(plain));
     }
     const uint32_t flags = (kind & 0x40) != 0 ? vhost_user::kFlagNeedReply : 0;
     if ((kind & 0x80) != 0) {

@@ -1,5 +1,5 @@
-// A back-end that answers anything: the input is what it sends, and then it closes. Well-formed headers are made for
-// half of the inputs, so that the fuzzer gets past the handshake.
+// A back-end that answers anything: the input is what it sends, and then it closes. Well-formed
+// headers are made for half of the inputs, so that the fuzzer gets past the handshake.
 #include <sys/socket.h>
 
 #include "event/test_loop.h"
@@ -22,7 +22,8 @@ void SendAnswers(const sys::UnixSocket& socket, std::span<const uint8_t> input) 
     const size_t length = std::min<size_t>(kind & 0x1f, input.size() - 2);
     std::vector<sys::BorrowedFd> fds;
     if ((kind & 0x20) != 0) fds.push_back(file);
-    (void)vhost_user::SendMessage(socket, request, vhost_user::kFlagReply, input.subspan(2, length), fds);
+    (void)vhost_user::SendMessage(socket, request, vhost_user::kFlagReply, input.subspan(2, length),
+                                  fds);
     input = input.subspan(2 + length);
   }
 }
@@ -44,7 +45,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   if (shutdown(back.fd().get(), SHUT_WR) != 0) return 0;
   auto frontend = vhost_user::Frontend::Connect(
-      loop, std::move(front), {.name = "fuzz", .info = {.queue_sizes = {16, 16}, .config_size = 8}});
+      loop, std::move(front),
+      {.name = "fuzz", .info = {.queue_sizes = {16, 16}, .config_size = 8}});
   if (!frontend) return 0;
   virtio::testing::Driver driver(memory, {.area_size = 1 << 18});
   const virtio::QueueActivation queues[] = {{.index = 0,

@@ -1,5 +1,5 @@
-// One request through a queue: submit, pop, complete, publish, reap. The driver's part is in the figure; the test driver
-// is slower than a guest's.
+// One request through a queue: submit, pop, complete, publish, reap. The driver's part is in the
+// figure; the test driver is slower than a guest's.
 #include <benchmark/benchmark.h>
 
 #include "virtio/queue.h"
@@ -13,11 +13,13 @@ using namespace crosvm;
 void PopComplete(benchmark::State& state) {
   const memory::GuestMemory memory = virtio::testing::Driver::MakeMemory();
   const auto batch = static_cast<int>(state.range(1));
-  virtio::testing::Driver driver(memory, {.size = 256, .packed = state.range(0) != 0, .event_idx = true});
+  virtio::testing::Driver driver(memory,
+                                 {.size = 256, .packed = state.range(0) != 0, .event_idx = true});
   virtio::Queue queue = driver.MakeQueue();
   for (auto _ : state) {
     state.PauseTiming();
-    for (int i = 0; i < batch; ++i) driver.Chain().Readable("0123456789abcdef").Writable(512).Writable(1).Stage();
+    for (int i = 0; i < batch; ++i)
+      driver.Chain().Readable("0123456789abcdef").Writable(512).Writable(1).Stage();
     driver.Publish();
     state.ResumeTiming();
     while (std::optional<virtio::Chain> chain = queue.Pop()) queue.Complete(*std::move(chain), 513);

@@ -1,5 +1,6 @@
-// Guest memory is the input: any ring at all must give bounded chains or a broken queue. The first bytes choose format
-// and features; the rest is laid over the rings, and again between the pops, as a guest that changes its mind.
+// Guest memory is the input: any ring at all must give bounded chains or a broken queue. The first
+// bytes choose format and features; the rest is laid over the rings, and again between the pops, as
+// a guest that changes its mind.
 #include <cstring>
 
 #include "virtio/queue.h"
@@ -52,8 +53,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if ((choice[0] & 8) != 0) {
     auto region = std::make_shared<sys::MappedRegion>(*sys::MappedRegion::Anonymous(0x2000));
     // The records are as hostile as the ring.
-    if (!bytes.empty()) std::memcpy(region->data(), bytes.data(), std::min<size_t>(bytes.size(), 0x2000));
-    auto made = virtio::InflightQueue::Create(region, 0, std::max<uint16_t>(config.size, 1), packed);
+    if (!bytes.empty())
+      std::memcpy(region->data(), bytes.data(), std::min<size_t>(bytes.size(), 0x2000));
+    auto made =
+        virtio::InflightQueue::Create(region, 0, std::max<uint16_t>(config.size, 1), packed);
     if (made) inflight = *std::move(made);
   }
   Result<virtio::Queue> queue = virtio::Queue::Create(memory, config, {}, {}, std::move(inflight));

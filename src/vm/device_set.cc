@@ -175,9 +175,8 @@ Status DeviceSet::WatchProcess(Managed& device) {
                                  [this, &device](event::Ready) { OnControlReadable(device); }));
   if (!device.hosted.process.valid()) return {};
   device.process_watch = TRY(context_.loop.AddWatch(
-      device.hosted.process.fd(), event::Interest::kRead, [this, &device](event::Ready) {
-        OnFailed(device, DescribeEnd(device.hosted));
-      }));
+      device.hosted.process.fd(), event::Interest::kRead,
+      [this, &device](event::Ready) { OnFailed(device, DescribeEnd(device.hosted)); }));
   return {};
 }
 

@@ -136,14 +136,14 @@ Status Machine::AddDevices() {
                               .memory = host_.memory,
                               .low_mmio = *low_mmio_,
                               .high_mmio = *high_mmio_};
-  const DevicePolicy policy{.placement = config_.sandbox.disabled ? device_host::Placement::kThread
-                                                                  : device_host::Placement::kJailed,
-                            .best_effort_jail =
-                                config_.sandbox.jail == config::JailMode::kBestEffort,
-                            .seccomp_policy_dir = config_.sandbox.seccomp_policy_dir,
-                            .seccomp_log_failures = config_.sandbox.seccomp_log_failures,
-                            .on_crash = config_.sandbox.on_device_crash,
-                            .restarts_per_minute = config_.sandbox.device_restarts_per_minute};
+  const DevicePolicy policy{
+      .placement = config_.sandbox.disabled ? device_host::Placement::kThread
+                                            : device_host::Placement::kJailed,
+      .best_effort_jail = config_.sandbox.jail == config::JailMode::kBestEffort,
+      .seccomp_policy_dir = config_.sandbox.seccomp_policy_dir,
+      .seccomp_log_failures = config_.sandbox.seccomp_log_failures,
+      .on_crash = config_.sandbox.on_device_crash,
+      .restarts_per_minute = config_.sandbox.device_restarts_per_minute};
   devices_ = std::make_unique<DeviceSet>(context, policy, publish_, [this](std::string why) {
     events_.End(ExitReason::kCrash, std::move(why));
   });

@@ -114,7 +114,8 @@ Status LoadFirmware(sys::BorrowedFd image, const MemoryLayout& layout,
     return Fail(ErrorKind::kInternal, "the memory layout has no firmware region");
   TRY(loader::LoadRange(image, 0, layout.firmware->size, memory, layout.firmware->start,
                         "the BIOS image"));
-  // A PC shows the end of its firmware below 1 MiB as well: a BIOS jumps there from the reset vector.
+  // A PC shows the end of its firmware below 1 MiB as well: a BIOS jumps there from the reset
+  // vector.
   const uint64_t shadow = std::min(layout.firmware->size, kFirmwareShadowMax);
   return loader::LoadRange(image, layout.firmware->size - shadow, shadow, memory,
                            GuestAddr(0x10'0000 - shadow), "the BIOS image");

@@ -52,8 +52,8 @@ inline constexpr uint64_t kIoApicBase = 0xfec0'0000;
 inline constexpr uint64_t kLocalApicBase = 0xfee0'0000;
 // KVM's own pages for Intel hosts; below the largest firmware.
 inline constexpr uint64_t kIdentityMapBase = 0xfeff'c000;
-inline constexpr uint64_t kTssBase = 0xfeff'd000;      // three pages
-inline constexpr uint64_t kFirmwareMax = 0x0100'0000;  // ends at 4 GiB
+inline constexpr uint64_t kTssBase = 0xfeff'd000;         // three pages
+inline constexpr uint64_t kFirmwareMax = 0x0100'0000;     // ends at 4 GiB
 inline constexpr uint64_t kFirmwareShadowMax = 0x2'0000;  // of its end, again below 1 MiB
 
 // --- ports ---
