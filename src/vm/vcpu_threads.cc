@@ -184,7 +184,11 @@ bool VcpuThreads::Dispatch(hypervisor::VcpuExit& exit) {
 
 void VcpuThreads::InjectFromPic(hypervisor::Vcpu& vcpu) {
   UserIrqChip& chip = *options_.user_irq_chip;
-  if (!chip.PicRequests()) return;
+  if (!chip.PicRequests()) {
+    // A request that was withdrawn leaves no window behind, which every entry would end in at once.
+    vcpu.RequestInterruptWindow(false);
+    return;
+  }
   if (!vcpu.ReadyForInterrupt()) {
     vcpu.RequestInterruptWindow(true);
     return;
