@@ -52,7 +52,12 @@ def OneServer(side, args, folder, data):
             print(f"{side}: {name}: {figures[name]:.0f}", flush=True)
         finally:
             server.terminate()
-            server.wait()
+            try:
+                server.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                # qemu-storage-daemon 7.2 now and then hangs when its front-end has just left.
+                server.kill()
+                server.wait()
             if os.path.exists(socket):
                 os.unlink(socket)
     return figures
