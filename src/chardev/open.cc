@@ -33,6 +33,16 @@ Status CheckOptions(const CharOptions& options) {
   return {};
 }
 
+Result<sys::UniqueFd> OpenInput(const std::string& path) {
+  // Non-blocking, or opening a FIFO would wait for its writer.
+  sys::UniqueFd input = TRY(sys::Open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK));
+  const struct stat status = TRY(sys::Stat(input));
+  if (!S_ISFIFO(status.st_mode)) return input;
+  // A FIFO is at its end whenever nobody has it open for writing. Being a writer ourselves, we wait
+  // for the next one.
+  return sys::Open(path, O_RDWR | O_NOCTTY | O_NONBLOCK);
+}
+
 }  // namespace
 
 Result<CharFiles> OpenCharFiles(const CharOptions& options) {
@@ -65,9 +75,7 @@ Result<CharFiles> OpenCharFiles(const CharOptions& options) {
   if (options.use_stdin) {
     files.input = TRY_CONTEXT(sys::BorrowedFd(STDIN_FILENO).Dup(), "{}", options.name);
   } else if (!options.input_path.empty()) {
-    // Non-blocking, or opening a FIFO would wait for its writer.
-    files.input = TRY_CONTEXT(sys::Open(options.input_path, O_RDONLY | O_NOCTTY | O_NONBLOCK), "{}",
-                              options.name);
+    files.input = TRY_CONTEXT(OpenInput(options.input_path), "{}", options.name);
   }
   return files;
 }

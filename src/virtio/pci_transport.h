@@ -83,9 +83,9 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
   Status Pause();
   // The reverse; also signals every queue once, so that nothing that came meanwhile is missed.
   Status Unpause();
-  // The backend has been restarted after a crash: hands it the driver's choices again and continues
-  // the queues where the rings say they are (packed rings: where the backend's in-flight record
-  // says).
+  // The backend has a successor that was given the queues of its predecessor
+  // (vhost_user::Frontend::Reattach): goes on with it. Activates it if the predecessor never was.
+  // Every queue is signalled once, so that nothing that came meanwhile is missed.
   Status Reattached();
   // Sets DEVICE_NEEDS_RESET (2.1.2) and tells the driver. Any thread.
   void MarkNeedsReset();

@@ -176,10 +176,13 @@ Status PciTransport::Unpause() {
 Status PciTransport::Reattached() {
   MutexLock lock(mutex_);
   backend_gone_.store(false);
-  active_ = false;
   if (!running_.load() || paused_ || needs_reset_.load()) return {};
-  PositionsFromRings();
-  TRY(Activate());
+  // A backend that had the queues has them again, with its in-flight records; one that died while
+  // it was being activated has not.
+  if (!active_) {
+    PositionsFromRings();
+    TRY(Activate());
+  }
   SignalAllQueues();
   return {};
 }

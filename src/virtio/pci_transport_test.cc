@@ -401,15 +401,12 @@ TEST_F(PciTransportTest, DriverOkWhilePausedWaits) {
   EXPECT_EQ(backend_->activations, 1);
 }
 
-TEST_F(PciTransportTest, ReattachedContinuesAtTheUsedIndexAndSignals) {
+TEST_F(PciTransportTest, ReattachedSignalsAndDoesNotActivateTwice) {
   Drive();
   UseMsix(0, 1);
-  ASSERT_TRUE(memory_.Write(memory::GuestAddr(0x4000 + 0x2000 + 2), uint16_t{41}));
-  backend_->running.clear();  // the process has died
+  ASSERT_EQ(backend_->activations, 1);
   ASSERT_TRUE(transport_->Reattached().has_value());
-  ASSERT_EQ(backend_->running.size(), 2U);
-  EXPECT_EQ(backend_->running[0].position.next_avail, 41);
-  EXPECT_EQ(backend_->running[0].position.next_used, 41);
+  EXPECT_EQ(backend_->activations, 1);
   EXPECT_EQ(vm_.TakeIrq(kFirstMsi), 1U);
   EXPECT_EQ(backend_->running[0].kick->Drain(), 1U);
 }

@@ -191,7 +191,10 @@ void DeviceSet::OnControlReadable(Managed& device) {
   device.last_answer = context_.loop.Now();
   device.ping_pending = false;
   if (!reply->message.error.empty()) {
-    LOG_WARN("{}: {}", device.label, reply->message.error);
+    // A device that was taken over may send as many and as long ones as it likes.
+    constexpr size_t kMaxLogged = 512;
+    LOG_WARN_EVERY(std::chrono::seconds(1), "{}: {}", device.label,
+                   std::string_view(reply->message.error).substr(0, kMaxLogged));
   }
 }
 

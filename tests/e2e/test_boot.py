@@ -151,19 +151,16 @@ class WritableRoot(E2eTest):
 class Firmware(E2eTest):
     """`--bios` starts a firmware image, which greets."""
 
-    def test_seabios_or_ovmf_prints_its_banner(self):
-        for path, pattern in (("/usr/share/seabios/bios.bin", r"SeaBIOS"),
-                              ("/usr/share/OVMF/OVMF_CODE.fd", r"UEFI|BdsDxe|TianoCore|SecCoreStartup")):
-            with self.subTest(path):
-                if not os.path.exists(path):
-                    self.fail(f"{path} is missing (tools/setup installs it)")
-                vm = self.Vm(initrd=False, kernel_path="", test_mode=None, quiet=False, socket=True,
-                             options=["--bios", path])
-                vm.Start()
-                # Firmware speaks through the debug console at port 0x402, which may end in output or log.
-                deadline = time.monotonic() + 30 * settings.time_scale
-                while not re.search(pattern, vm.console + vm.stderr):
-                    self.assertLess(time.monotonic(), deadline, "no banner\n" + vm.Report())
-                    time.sleep(0.1)
-                vm.Control("stop")
-                vm.ExpectExit(0)
+    def test_seabios_prints_its_banner(self):
+        path = "/usr/share/seabios/bios.bin"
+        if not os.path.exists(path):
+            self.fail(f"{path} is missing (tools/setup installs it)")
+        vm = self.Vm(initrd=False, kernel_path="", test_mode=None, quiet=False, socket=True, options=["--bios", path])
+        vm.Start()
+        # It speaks through the debug console at port 0x402, which is our standard error.
+        deadline = time.monotonic() + 10 * settings.time_scale
+        while not re.search(r"SeaBIOS \(version", vm.console + vm.stderr):
+            self.assertLess(time.monotonic(), deadline, "no banner\n" + vm.Report())
+            time.sleep(0.1)
+        vm.Control("stop")
+        vm.ExpectExit(0)

@@ -104,7 +104,7 @@ class Vm:
         if test_mode:
             words.append(f"crosvm.test={test_mode}")
         self._params = " ".join(word for word in words if word)
-        self._kernel_path = kernel_path or PathOf(image, kernel)
+        self._kernel_path = PathOf(image, kernel) if kernel_path is None else kernel_path
         self._initrd = PathOf("initramfs", kernel) if initrd else None
         self._mem, self._cpus, self._options, self._disks = mem, cpus, list(options), list(disks)
 
