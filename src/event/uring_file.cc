@@ -12,6 +12,9 @@ namespace {
 
 constexpr uint32_t kMaxDepth = 4096;
 constexpr std::chrono::milliseconds kRetryDelay(1);
+// From this size on, copying to or from the page cache takes longer than waking a worker of the
+// kernel: while other operations wait too, the copies then run side by side and the loop goes on.
+constexpr uint64_t kAsyncBytes = 256 << 10;
 
 std::unexpected<Error> FailUring(int result, const char* doing) {
   return std::unexpected(Error::FromErrno(-result, doing));
@@ -84,7 +87,7 @@ Status UringFile::Restrict() {
       Restriction(IORING_RESTRICTION_SQE_OP, IORING_OP_WRITEV),
       Restriction(IORING_RESTRICTION_SQE_OP, IORING_OP_FSYNC),
       Restriction(IORING_RESTRICTION_SQE_OP, IORING_OP_FALLOCATE),
-      Restriction(IORING_RESTRICTION_SQE_FLAGS_ALLOWED, IOSQE_FIXED_FILE),
+      Restriction(IORING_RESTRICTION_SQE_FLAGS_ALLOWED, IOSQE_FIXED_FILE | IOSQE_ASYNC),
       Restriction(IORING_RESTRICTION_SQE_FLAGS_REQUIRED, IOSQE_FIXED_FILE),
   };
   // No IORING_RESTRICTION_REGISTER_OP: nothing can be registered any more, so the file stays the
@@ -134,7 +137,9 @@ void UringFile::Prepare(IoOp& op) {
                               static_cast<off_t>(step.length));
       break;
   }
-  io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+  const bool moves = step.call == IoStep::Call::kReadv || step.call == IoStep::Call::kWritev;
+  const bool async = moves && in_ring_ > 1 && op.internal.total >= kAsyncBytes;
+  io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE | (async ? IOSQE_ASYNC : 0));
   io_uring_sqe_set_data(sqe, &op);
 }
 
