@@ -5,6 +5,7 @@
 #include <linux/virtio_ids.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -75,6 +76,9 @@ struct DeviceSet::Managed {
   std::shared_ptr<virtio::PciTransport> transport;
   State state = State::kRunning;
   uint32_t restarts = 0;
+  // Counts the backends it has had: a report about an earlier one may arrive after its successor
+  // runs.
+  std::atomic<uint32_t> generation{0};
   std::deque<event::Clock::time_point> deaths;
   event::Watch process_watch;
   event::Watch control_watch;
@@ -147,8 +151,8 @@ Status DeviceSet::Plug(Managed& device, sys::UnixSocket socket, virtio::DeviceIn
        .intx_irq = static_cast<uint8_t>(x86_64::IntxGsi(slot.device, 0)),
        // Comes on any thread, maybe with the transport's lock held.
        .failed = [weak = std::weak_ptr(self_), raw = &device, &loop = context_.loop](Error error) {
-         loop.Post([weak, raw, why = error.ToString()] {
-           if (const auto self = weak.lock()) (*self)->OnFailed(*raw, why);
+         loop.Post([weak, raw, generation = raw->generation.load(), why = error.ToString()] {
+           if (const auto self = weak.lock()) (*self)->OnBackendFailed(*raw, generation, why);
          });
        }}));
   TRY(pci::AssignBars(*device.transport, &context_.low_mmio, &context_.high_mmio, nullptr,
@@ -215,6 +219,10 @@ void DeviceSet::OnHeartbeat() {
   heartbeat_ = context_.loop.AddTimer(kHeartbeatInterval, [this] { OnHeartbeat(); });
 }
 
+void DeviceSet::OnBackendFailed(Managed& device, uint32_t generation, std::string why) {
+  if (device.generation.load() == generation) OnFailed(device, std::move(why));
+}
+
 void DeviceSet::OnFailed(Managed& device, std::string why) {
   // One death is noticed in several ways; the first counts.
   if (device.state != State::kRunning) return;
@@ -249,6 +257,7 @@ void DeviceSet::OnFailed(Managed& device, std::string why) {
 }
 
 Status DeviceSet::Restart(Managed& device) {
+  device.generation.fetch_add(1);
   device.process_watch.Reset();
   device.control_watch.Reset();
   device.hosted = device_host::HostedDevice();  // kills and reaps what may be left of it
