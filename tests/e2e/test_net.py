@@ -7,7 +7,7 @@ import subprocess
 import threading
 
 import images
-from e2e import E2eTest, EachKernel
+from e2e import E2eTest
 
 MIB = 1 << 20
 
@@ -92,7 +92,6 @@ class TapTest(E2eTest):
         self.assertEqual(got, digest)
 
 
-@EachKernel
 class NetTap(TapTest):
     """One pair of queues, every offload."""
 
@@ -153,7 +152,6 @@ class NetTap(TapTest):
                                                           text=True).stdout])
 
 
-@EachKernel
 class NetTwoPairs(TapTest):
     """Two pairs of queues."""
 
