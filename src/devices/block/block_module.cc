@@ -37,7 +37,7 @@ struct BlockStart {
   uint32_t memory_alignment = 1;
 
   static constexpr auto Describe() {
-    return Fields(Field("image", &BlockStart::image), Field("ro", &BlockStart::ro),
+    return Fields(Field("image", &BlockStart::image).Required(), Field("ro", &BlockStart::ro),
                   Field("discard", &BlockStart::discard),
                   Field("block_size", &BlockStart::block_size), Field("id", &BlockStart::id),
                   Field("queues", &BlockStart::queues), Field("engine", &BlockStart::engine),
