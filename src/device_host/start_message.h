@@ -28,15 +28,17 @@ struct DeviceStart {
   std::vector<codec::FdSlot> resources;  // the FdTable that `start` refers to, in its order
 
   static constexpr auto Describe() {
-    return Fields(
-        Field("module", &DeviceStart::module).Required(), Field("label", &DeviceStart::label),
-        Field("log_filter", &DeviceStart::log_filter),
-        Field("namespaces", &DeviceStart::namespaces),
-        Field("best_effort_jail", &DeviceStart::best_effort_jail),
-        Field("start", &DeviceStart::start), Field("filter", &DeviceStart::filter),
-        Field("log_denied_calls", &DeviceStart::log_denied_calls),
-        Field("vhost_user", &DeviceStart::vhost_user).Required(), Field("control", &DeviceStart::control).Required(),
-        Field("last_words", &DeviceStart::last_words).Required(), Field("resources", &DeviceStart::resources));
+    return Fields(Field("module", &DeviceStart::module).Required(),
+                  Field("label", &DeviceStart::label),
+                  Field("log_filter", &DeviceStart::log_filter),
+                  Field("namespaces", &DeviceStart::namespaces),
+                  Field("best_effort_jail", &DeviceStart::best_effort_jail),
+                  Field("start", &DeviceStart::start), Field("filter", &DeviceStart::filter),
+                  Field("log_denied_calls", &DeviceStart::log_denied_calls),
+                  Field("vhost_user", &DeviceStart::vhost_user).Required(),
+                  Field("control", &DeviceStart::control).Required(),
+                  Field("last_words", &DeviceStart::last_words).Required(),
+                  Field("resources", &DeviceStart::resources));
   }
 };
 
