@@ -12,7 +12,7 @@ sys.dont_write_bytecode = True
 import host_kvm  # noqa: E402
 import settings  # noqa: E402
 from guest_paths import PathOf  # noqa: E402,F401
-from vm import Vm  # noqa: E402,F401
+from vm import Vm, VmError  # noqa: E402,F401
 
 
 def Arguments(usage, runs, configure=None):
@@ -51,6 +51,12 @@ class SideVm(Vm):
 
     def Command(self):
         return self._peer_command if self._side == "peer" else super().Command()
+
+    def WaitFor(self, pattern, *args, **kwargs):
+        try:
+            return super().WaitFor(pattern, *args, **kwargs)
+        except VmError as error:
+            raise VmError(f"{self._side}: {error}\n{self.console[-2000:]}\n{self.stderr[-2000:]}") from error
 
 
 def Median(values):
