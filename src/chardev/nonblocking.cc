@@ -39,7 +39,10 @@ Result<NonBlockingFd> NonBlockingFd::Create(sys::UniqueFd fd, Use use) {
     return NonBlockingFd(std::move(fd), Kind::kPlain, pollable);
   }
   const std::string path = fmt::format("/proc/self/fd/{}", fd.get());
-  const int flags = (use == Use::kRead ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  int access = use == Use::kRead ? O_RDONLY : O_WRONLY;
+  // Who opened a FIFO for both stays its writer: without any it would be at its end.
+  if (S_ISFIFO(info.st_mode) && (fcntl(fd.get(), F_GETFL) & O_ACCMODE) == O_RDWR) access = O_RDWR;
+  const int flags = access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   sys::UniqueFd own(open(path.c_str(), flags));
   Kind kind = Kind::kPlain;
   if (own.valid()) {

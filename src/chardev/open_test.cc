@@ -1,7 +1,9 @@
 #include "chardev/open.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "event/test_loop.h"
@@ -73,6 +75,24 @@ TEST_F(OpenTest, AStreamSocketIsBothDirections) {
   ASSERT_TRUE(peer->SendAll(in).has_value());
   loop.RunUntilIdle();
   EXPECT_EQ(got, "in");
+}
+
+TEST_F(OpenTest, AFifoIsReadWhoeverComesToWrite) {
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  CharStreams streams = Make({.type = CharType::kSink, .input_path = path, .name = "serial 2"});
+  ASSERT_NE(streams.source, nullptr);
+  std::string got;
+  streams.source->Start([&](std::span<const uint8_t> data) {
+    got.append(data.begin(), data.end());
+    return data.size();
+  });
+  loop.RunUntilIdle();  // nobody writes yet, which is not the end
+  for (const std::string text : {"one", "two"}) {
+    const sys::UniqueFd writer(open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+    ASSERT_EQ(write(writer.get(), text.data(), text.size()), 3);
+    loop.RunUntilIdle();
+  }
+  EXPECT_EQ(got, "onetwo");
 }
 
 TEST_F(OpenTest, WrongOptionsAreRefusedNamingThePort) {

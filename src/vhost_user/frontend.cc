@@ -265,9 +265,11 @@ Status Frontend::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
   TRY(CheckAlive());
   if (!Has(kProtocolConfig))
     return Fail(ErrorKind::kUnsupported, "{} has no configuration", options_.name);
-  const ConfigHeader header{
-      .offset = offset, .size = static_cast<uint32_t>(data.size()), .flags = 0u};
-  std::vector<uint8_t> payload(sizeof(header) + data.size());
+  // From the start on: back-ends made with QEMU's library (its storage daemon for one) answer with
+  // the first bytes whatever the offset is, for QEMU never asks for others.
+  const uint32_t end = offset + static_cast<uint32_t>(data.size());
+  const ConfigHeader header{.offset = 0u, .size = end, .flags = 0u};
+  std::vector<uint8_t> payload(sizeof(header) + end);
   std::memcpy(payload.data(), &header, sizeof(header));
   const Message reply = TRY(Get(Request::kGetConfig, payload, timeout_));
   const Result<ConfigHeader> answered = reply.Front<ConfigHeader>();
@@ -277,7 +279,7 @@ Status Frontend::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
   if (!answered || reply.payload.size() != payload.size() || !reply.fds.empty()) {
     return std::unexpected(Break(MakeError(ErrorKind::kProtocol, "bad answer to GET_CONFIG")));
   }
-  std::copy_n(reply.payload.begin() + sizeof(header), data.size(), data.begin());
+  std::copy_n(reply.payload.begin() + sizeof(header) + offset, data.size(), data.begin());
   return {};
 }
 

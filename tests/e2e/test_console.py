@@ -16,9 +16,10 @@ class SerialPorts(E2eTest):
         listener.bind(self.Path("unix.sock"))
         listener.settimeout(10 * settings.time_scale)
         type(self).listener = listener
+        os.mkfifo(self.Path("input"))
         vm = self.Vm(options=[
             "--serial", "type=stdout,hardware=serial,num=1,console=true,stdin=true",
-            "--serial", f"type=file,hardware=serial,num=2,path={self.Path('com2')}",
+            "--serial", f"type=file,hardware=serial,num=2,path={self.Path('com2')},input={self.Path('input')}",
             "--serial", f"type=unix,hardware=serial,num=3,path={self.Path('unix.sock')}",
             "--serial", "type=sink,hardware=serial,num=4",
             "--serial", f"type=file,hardware=virtio-console,num=1,path={self.Path('hvc0')}"])
@@ -29,6 +30,12 @@ class SerialPorts(E2eTest):
         self.Shared().Check("echo to the second port >/dev/ttyS1; sleep 0.2")
         with open(self.Path("com2"), encoding="ascii") as file:
             self.assertIn("to the second port", file.read())
+        # The guest listens first: what comes before a port is opened is lost, as on any serial port.
+        self.Shared().Check("(head -n 1 /dev/ttyS1 >/tmp/com2.input) & sleep 0.5")
+        with open(self.Path("input"), "w", encoding="ascii") as file:
+            file.write("from a file\n")
+        self.Shared().Check("while [ ! -s /tmp/com2.input ]; do sleep 0.1; done", 20)
+        self.assertIn("from a file", self.Shared().Check("cat /tmp/com2.input"))
 
     def test_3_unix_socket(self):
         self.Shared().Check("echo hello socket >/dev/ttyS2")

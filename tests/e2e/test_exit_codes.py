@@ -1,14 +1,12 @@
 """How a guest's end becomes crosvm's exit status."""
 import signal
 
-from e2e import E2eTest
+from e2e import E2eTest, EachKernel
 
 
+@EachKernel
 class VirtioConsoleOnly(E2eTest):
-    """A virtio-console as the only console; the guest panics at the end. With 6.1 alone: with
-    6.12 the guest resets early (a known failure)."""
-
-    kernel = "6.1"
+    """A virtio-console as the only console; the guest panics at the end."""
 
     ordered = True
 
@@ -20,8 +18,8 @@ class VirtioConsoleOnly(E2eTest):
         self.assertEqual(vm.Check("cat /sys/class/tty/console/active").split()[-1], "hvc0")
 
     def test_2_much_output_is_whole(self):
-        output = self.Shared().Check("seq 1 5000", 30)
-        self.assertEqual(output.split(), [str(number) for number in range(1, 5001)])
+        output = self.Shared().Check("seq 1 1000", 30)
+        self.assertEqual(output.split(), [str(number) for number in range(1, 1001)])
 
     def test_3_panic_gives_status_34(self):
         self.Shared().Send("9 echo c >/proc/sysrq-trigger\n")

@@ -69,3 +69,20 @@ class QemuDrivesOurDevices(E2eTest):
         import hashlib
         with open(self.Path("disk"), "rb") as file:
             self.assertEqual(hashlib.sha256(file.read(1 << 20)).hexdigest(), digest)
+
+
+class OurVmUsesForeignDevices(E2eTest):
+    """`--vhost-user-blk` with the export of qemu-storage-daemon."""
+
+    def test_qemu_storage_daemon(self):
+        content = images.Random(self.Path("disk"), 8 * images.MIB, 8)
+        path = self.Path("qsd.sock")
+        peer = Peer(["qemu-storage-daemon", "--blockdev", f"driver=file,node-name=f,filename={self.Path('disk')}",
+                     "--export", f"type=vhost-user-blk,id=e,node-name=f,writable=on,addr.type=unix,addr.path={path}"],
+                    [path])
+        self.addCleanup(peer.Close)
+        vm = self.Vm(options=["--vhost-user-blk", path])
+        vm.Boot(20)
+        self.assertIn(content, vm.Check("sha256sum /dev/vda", 30))
+        vm.Check("dd if=/dev/urandom of=/dev/vda bs=64k count=16 oflag=direct && sync", 30)
+        vm.PowerOff()
