@@ -1,10 +1,12 @@
-// A disk: `--block`, `--disk`, `--rwdisk`, `--root`, `--rwroot`.
+// A disk: `--block`, `--disk`, `--rwdisk`, `--root`, `--rwroot`, and what `crosvm device block`
+// takes.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
 #include "base/describe.h"
+#include "base/result.h"
 
 namespace crosvm::config {
 
@@ -44,6 +46,9 @@ struct BlockOptions {
         Field("engine", &BlockOptions::engine, "how the image is read and written"));
   }
 };
+
+// What the fields' own ranges cannot say.
+Status CheckBlockOptions(const BlockOptions& options);
 
 // The text that the block module's Prepare takes: all but `root`, which concerns the kernel's
 // parameters only.

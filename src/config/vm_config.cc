@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <bit>
+
 #include "codec/json.h"
 #include "codec/key_value.h"
 #include "sys/file.h"
@@ -47,6 +49,13 @@ Status CheckSocket(std::string& path) {
 }
 
 }  // namespace
+
+Status CheckBlockOptions(const BlockOptions& options) {
+  if (std::has_single_bit(options.block_size)) return {};
+  return Fail(ErrorKind::kInvalidArgument,
+              "disk {}: block_size={} must be a power of two from 512 to 65536", options.path,
+              options.block_size);
+}
 
 std::string DeviceOption(const BlockOptions& options) {
   BlockOptions device = options;

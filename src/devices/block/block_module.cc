@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <bit>
 #include <chrono>
 #include <thread>
 
@@ -16,13 +15,15 @@
 #include "codec/cbor.h"
 #include "codec/fd_table.h"
 #include "codec/key_value.h"
+#include "config/block_options.h"
 #include "devices/block/block_device.h"
-#include "devices/block/block_options.h"
 #include "policies/block.h"
 #include "sys/file.h"
 
 namespace crosvm::devices::block {
 namespace {
+
+using config::BlockEngine;
 
 // What travels from Prepare to Create.
 struct BlockStart {
@@ -32,7 +33,7 @@ struct BlockStart {
   uint32_t block_size = 512;
   std::string id;
   uint16_t queues = 1;
-  Engine engine = Engine::kAuto;
+  BlockEngine engine = BlockEngine::kAuto;
   uint64_t capacity = 0;
   uint32_t memory_alignment = 1;
 
@@ -45,23 +46,6 @@ struct BlockStart {
                   Field("memory_alignment", &BlockStart::memory_alignment));
   }
 };
-
-Status CheckOptions(const Options& options) {
-  if (!std::has_single_bit(options.block_size) || options.block_size < 512 ||
-      options.block_size > 65536) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "block_size={} is not a power of two from 512 to 65536", options.block_size);
-  }
-  if (options.id.size() > kMaxIdBytes) {
-    return Fail(ErrorKind::kInvalidArgument, "id={} is longer than {} characters", options.id,
-                kMaxIdBytes);
-  }
-  if (options.queues == 0 || options.queues > kMaxQueues) {
-    return Fail(ErrorKind::kInvalidArgument, "queues={} is not from 1 to {}", options.queues,
-                kMaxQueues);
-  }
-  return {};
-}
 
 Status CheckFileType(const sys::UniqueFd& fd, const std::string& path) {
   const struct stat status = TRY(sys::Stat(fd));
@@ -103,8 +87,13 @@ uint32_t DirectAlignment(const sys::UniqueFd& fd) {
 }
 
 Result<PreparedDevice> Prepare(std::string_view text) {
-  const Options options = TRY(codec::ParseKeyValue<Options>(text));
-  TRY(CheckOptions(options));
+  const auto options = TRY(codec::ParseKeyValue<config::BlockOptions>(text));
+  TRY(config::CheckBlockOptions(options));
+  if (options.root) {
+    return Fail(ErrorKind::kInvalidArgument,
+                "root is for `crosvm run`, which sets the kernel's "
+                "parameters; leave it out");
+  }
   const int flags = (options.ro ? O_RDONLY : O_RDWR) | (options.direct ? O_DIRECT : 0);
   sys::UniqueFd image = TRY(sys::Open(options.path, flags));
   TRY(CheckFileType(image, options.path));
@@ -143,13 +132,13 @@ Result<PreparedDevice> Prepare(std::string_view text) {
   return prepared;
 }
 
-event::IoEngine EngineOf(Engine engine) {
+event::IoEngine EngineOf(BlockEngine engine) {
   switch (engine) {
-    case Engine::kAuto:
+    case BlockEngine::kAuto:
       return event::IoEngine::kAuto;
-    case Engine::kUring:
+    case BlockEngine::kUring:
       return event::IoEngine::kUring;
-    case Engine::kPool:
+    case BlockEngine::kPool:
       return event::IoEngine::kPool;
   }
   return event::IoEngine::kAuto;

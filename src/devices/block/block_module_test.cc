@@ -47,10 +47,11 @@ TEST_F(BlockModuleTest, ErrorsNameWhatIsWrong) {
   EXPECT_NE(Error("/does/not/exist").find("/does/not/exist"), std::string::npos);
   EXPECT_NE(Error("/var/tmp").find("/var/tmp"), std::string::npos);
   EXPECT_NE(Error(path() + ",block_size=513").find("block_size=513"), std::string::npos);
-  EXPECT_NE(Error(path() + ",queues=0").find("queues=0"), std::string::npos);
-  EXPECT_NE(Error(path() + ",queues=17").find("queues=17"), std::string::npos);
-  EXPECT_NE(Error(path() + ",id=123456789012345678901").find("longer"), std::string::npos);
+  EXPECT_NE(Error(path() + ",queues=0").find("queues: 0 is out of range"), std::string::npos);
+  EXPECT_NE(Error(path() + ",queues=17").find("queues: 17 is out of range"), std::string::npos);
+  EXPECT_NE(Error(path() + ",id=123456789012345678901").find("id:"), std::string::npos);
   EXPECT_NE(Error(path() + ",colour=red").find("colour"), std::string::npos);
+  EXPECT_NE(Error(path() + ",root").find("crosvm run"), std::string::npos);
   ASSERT_EQ(ftruncate(fd_.get(), 511), 0);
   EXPECT_NE(Error(path()).find("511"), std::string::npos);
 }
