@@ -63,6 +63,9 @@ class AsyncFile {
   // Tells the kernel of what was submitted since the last call; implementations may do it earlier.
   // Call once a batch.
   virtual void Flush() = 0;
+  // Delivers what has ended already, without a turn of the loop: right after Flush() that is often
+  // everything (data in the page cache). Not from inside a `done` or the batch end.
+  virtual void Reap() {}
   // Operations submitted whose `done` has not been called.
   virtual size_t in_flight() const = 0;
   virtual const char* engine() const = 0;

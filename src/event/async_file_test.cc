@@ -346,6 +346,27 @@ TYPED_TEST(AsyncFileTest, DirectReadAtAnOddEndIsShort) {
   free(memory);
 }
 
+TEST(AsyncFileTest, ReapNeedsNoTurnOfTheLoop) {
+  TestLoop loop;
+  auto file = OpenAsyncFile(loop, MakeFile(4096), {.engine = IoEngine::kUring}).value();
+  std::vector<uint8_t> data(512);
+  const iovec buffers[] = {Iov(data)};
+  bool done = false;
+  int batches = 0;
+  IoOp op{.kind = IoKind::kRead, .buffers = buffers};
+  op.done = [](IoOp&, void* context) { *static_cast<bool*>(context) = true; };
+  op.context = &done;
+  file->OnBatchEnd([&] { ++batches; });
+  file->Reap();
+  EXPECT_EQ(batches, 0);
+  file->Submit(op);
+  file->Flush();
+  EXPECT_FALSE(done);
+  while (!done) file->Reap();
+  EXPECT_EQ(op.result, 512);
+  EXPECT_EQ(batches, 1);
+}
+
 TEST(AsyncFileDeathTest, DestructionInFlightAborts) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(

@@ -16,6 +16,7 @@ class UringFile : public AsyncFile {
 
   void Submit(IoOp& op) override;
   void Flush() override;
+  void Reap() override;
   size_t in_flight() const override { return in_flight_; }
   const char* engine() const override { return "io_uring"; }
 
@@ -33,7 +34,8 @@ class UringFile : public AsyncFile {
   Status Init(sys::BorrowedFd file, uint32_t depth);
   Status Restrict();
   void Prepare(IoOp& op);
-  void OnReady();
+  // Delivers one batch; false when a callback has destroyed this object.
+  bool DeliverBatch();
   void OnRejected();
   // False when the callback has destroyed this object.
   bool Complete(IoOp& op);

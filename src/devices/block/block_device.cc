@@ -141,6 +141,7 @@ Status BlockDevice::StartQueue(uint16_t index, virtio::Queue queue) {
       loop_.AddWatch(state->queue.kick().fd(), event::Interest::kRead, [this, raw](event::Ready) {
         raw->queue.kick().Drain();
         ProcessQueue(*raw);
+        file_->Reap();
       }));
   queues_[index] = std::move(state);
   ProcessQueue(*raw);
@@ -209,6 +210,7 @@ void BlockDevice::ProcessQueue(QueueState& state) {
     if (!queue) return;
     queue->posted = false;
     (*self)->ProcessQueue(*queue);
+    (*self)->file_->Reap();
   });
 }
 
