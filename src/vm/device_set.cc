@@ -293,6 +293,9 @@ Status DeviceSet::SendControl(std::string_view module, size_t index,
                               const devices::ControlRequest& request) {
   Managed* const device = Find(module, index);
   if (device == nullptr) return Fail(ErrorKind::kNotFound, "there is no {} {}", module, index);
+  if (device->module->before_control != nullptr) {
+    TRY_CONTEXT(device->module->before_control(device->prepared, request), "{}", device->label);
+  }
   return device->hosted.control.Send(request);
 }
 

@@ -64,7 +64,8 @@ class DeviceSet {
   Status Pause();
   Status Unpause();
 
-  // Sends one message to the `index`th device of a module. The answer is logged.
+  // Does the VMM's part of a control request (DeviceModule::before_control) and sends it to the
+  // `index`th device of a module, whose answer is logged.
   Status SendControl(std::string_view module, size_t index, const devices::ControlRequest& request);
 
   std::vector<control::ProcessInfo> Describe() const;

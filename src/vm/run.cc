@@ -111,7 +111,17 @@ class Runner {
       return control::Ok{};
     }
     if (std::holds_alternative<control::Ps>(request)) return machine_->Describe();
+    if (const auto* disk = std::get_if<control::DiskCommand>(&request)) return Resize(*disk);
+    if (std::holds_alternative<control::BalloonCommand>(request)) {
+      return control::ErrorText{"the VM has no balloon: this version lacks the device"};
+    }
     return control::Err{ENOTSUP};
+  }
+
+  control::Response Resize(const control::DiskCommand& disk) {
+    const auto& resize = std::get<control::DiskResize>(disk.command);
+    return Answer(machine_->devices().SendControl("block", disk.disk_index,
+                                                  devices::ResizeDisk{.bytes = resize.new_size}));
   }
 
   static control::Response Answer(const Status& status) {

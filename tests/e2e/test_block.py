@@ -1,6 +1,8 @@
 """Disks: several, multi-queue, verified by fio, discard, both ways of asynchronous I/O."""
 import hashlib
+import json
 import os
+import signal
 
 import images
 from e2e import E2eTest, EachKernel
@@ -71,3 +73,37 @@ class ThreeDisks(E2eTest):
         with open(self.Path("pool"), "rb") as file:
             self.assertEqual(hashlib.sha256(file.read(32 << 16)).hexdigest(), digest)
         self.assertTrue(os.path.getsize(self.Path("pool")) == 32 * images.MIB)
+
+
+class Resize(E2eTest):
+    """`crosvm disk resize`: the image and the guest's disk change together, also under a restarted device."""
+
+    ordered = True
+
+    def test_1_grows_before_the_guests_eyes(self):
+        for name in ("other", "disk"):
+            images.Sparse(self.Path(name), 4 * images.MIB)
+        vm = self.Vm(socket=True, disks=[images.Disk(self.Path("other"), suboptions=("ro",)),
+                                         images.Disk(self.Path("disk"), writable=True)])
+        vm.Boot(20)
+        type(self).shared = vm
+        vm.Control("disk", "resize", "1", "12M")
+        vm.Check(f"while [ $(cat /sys/block/vdb/size) != {12 * 2048} ]; do sleep 0.1; done", 20)
+        self.assertEqual(os.path.getsize(self.Path("disk")), 12 * images.MIB)
+        vm.Check("dd if=/dev/urandom of=/dev/vdb bs=1M seek=11 count=1 oflag=direct", 20)
+
+    def test_2_a_restarted_device_keeps_the_size(self):
+        vm = self.Shared()
+        pid = next(process["pid"] for process in json.loads(vm.Control("ps", "--json"))["processes"]
+                   if process["name"] == "block[1]")
+        os.kill(pid, signal.SIGKILL)
+        vm.Check("dd if=/dev/urandom of=/dev/vdb bs=1M seek=10 count=2 oflag=direct", 30)
+        self.assertEqual(vm.Check("cat /sys/block/vdb/size").strip(), str(12 * 2048))
+
+    def test_3_what_cannot_be_is_refused(self):
+        vm = self.Shared()
+        for index, size in (("0", "8M"), ("2", "8M"), ("1", "0")):
+            vm.Control("disk", "resize", index, size, expected=1)
+        vm.Control("balloon", "1M", expected=1)
+        self.assertEqual(os.path.getsize(self.Path("disk")), 12 * images.MIB)
+        vm.PowerOff()

@@ -132,6 +132,34 @@ Result<PreparedDevice> Prepare(std::string_view text) {
   return prepared;
 }
 
+// Of a disk in use: gives the image its new size. A block device has changed its own already.
+Status BeforeControl(PreparedDevice& prepared, const ControlRequest& request) {
+  const ResizeDisk* const resize = std::get_if<ResizeDisk>(&request);
+  if (resize == nullptr) return {};
+  BlockStart start = TRY(codec::FromCbor<BlockStart>(prepared.start, prepared.fds.size()));
+  const sys::BorrowedFd image = prepared.fds.Borrow().at(start.image.index);
+  if (start.ro) return Fail(ErrorKind::kPermissionDenied, "the disk is read-only");
+  if (resize->bytes < start.block_size || resize->bytes > INT64_MAX) {
+    return Fail(ErrorKind::kInvalidArgument, "{} bytes: a disk has at least one block of {} bytes",
+                resize->bytes, start.block_size);
+  }
+  const struct stat status = TRY(sys::Stat(image));
+  if (S_ISREG(status.st_mode)) {
+    const auto bytes = static_cast<off_t>(resize->bytes);
+    if (ftruncate(image.get(), bytes) != 0) return FailErrno("changing the size of the image");
+    // Without holes from the start, without holes afterwards.
+    if (!start.discard && fallocate(image.get(), 0, 0, bytes) != 0) {
+      return FailErrno("reserving space for the image");
+    }
+  } else if (const uint64_t size = TRY(sys::FileSize(image)); size < resize->bytes) {
+    return Fail(ErrorKind::kInvalidArgument,
+                "the block device has {} bytes; change its size first, then the disk's", size);
+  }
+  start.capacity = resize->bytes / start.block_size * start.block_size;
+  prepared.start = codec::ToCbor(start);
+  return {};
+}
+
 event::IoEngine EngineOf(BlockEngine engine) {
   switch (engine) {
     case BlockEngine::kAuto:
@@ -171,6 +199,7 @@ const DeviceModule kBlockModule = {
         "[,engine=auto|io_uring|pool]",
     .prepare = &Prepare,
     .create = &Create,
+    .before_control = &BeforeControl,
     .policy = policies::kBlock,
 };
 

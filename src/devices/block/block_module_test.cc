@@ -7,6 +7,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <cstdint>
+
 #include "event/test_loop.h"
 #include "sys/file.h"
 
@@ -68,6 +70,30 @@ TEST_F(BlockModuleTest, SeveralReadersAreFine) {
   ASSERT_TRUE(reader.has_value());
   EXPECT_EQ(Error(path() + ",ro"), "");
   EXPECT_NE(Error(path()).find("in use"), std::string::npos);
+}
+
+TEST_F(BlockModuleTest, ResizingChangesTheImageAndTheNextStart) {
+  auto prepared = kBlockModule.prepare(path() + ",block_size=4096");
+  ASSERT_TRUE(prepared.has_value());
+  ASSERT_TRUE(kBlockModule.before_control(*prepared, ResizeDisk{.bytes = 3 << 20}).has_value());
+  EXPECT_EQ(*sys::FileSize(fd_), 3u << 20);
+  EXPECT_TRUE(kBlockModule.before_control(*prepared, Ping{}).has_value());
+  for (const uint64_t bytes : {uint64_t{0}, uint64_t{4095}, UINT64_MAX}) {
+    EXPECT_FALSE(kBlockModule.before_control(*prepared, ResizeDisk{.bytes = bytes}).has_value());
+  }
+  event::TestLoop loop;
+  const auto device = kBlockModule.create(std::move(*prepared), {.loop = loop});
+  ASSERT_TRUE(device.has_value());
+  uint64_t sectors = 0;
+  (*device)->ReadConfig(0, {reinterpret_cast<uint8_t*>(&sectors), sizeof(sectors)});
+  EXPECT_EQ(sectors, (3u << 20) / 512);
+}
+
+TEST_F(BlockModuleTest, AReadOnlyDiskKeepsItsSize) {
+  auto prepared = kBlockModule.prepare(path() + ",ro");
+  ASSERT_TRUE(prepared.has_value());
+  EXPECT_FALSE(kBlockModule.before_control(*prepared, ResizeDisk{.bytes = 3 << 20}).has_value());
+  EXPECT_EQ(*sys::FileSize(fd_), 1u << 20);
 }
 
 TEST_F(BlockModuleTest, Hostile_StartMessages) {

@@ -11,7 +11,11 @@
 #include "base/result.h"
 #include "codec/fd_table.h"
 #include "event/event_loop.h"
+#include "devices/module/control.h"
 #include "jail/filter.h"
+#include "jail/spawn.h"
+#include "jail/layers.h"
+#include "sys/fd.h"
 #include "virtio/device.h"
 
 namespace crosvm::devices {
@@ -40,6 +44,10 @@ struct DeviceModule {
   // seccomp filter.
   Result<std::unique_ptr<virtio::Device>> (*create)(PreparedDevice prepared,
                                                     const CreateContext& context);
+  // The part of a control request that takes the user's rights, done in the VMM before the device
+  // hears of the request. Changes `prepared`, so that a restarted device begins with the result.
+  // Null: there is no such part.
+  Status (*before_control)(PreparedDevice& prepared, const ControlRequest& request) = nullptr;
   // The compiled system call policy (crosvm_policy() in CMake); its code is empty only for devices
   // that cannot be jailed.
   jail::Filter policy;
