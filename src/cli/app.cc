@@ -5,6 +5,10 @@
 namespace crosvm::cli {
 namespace {
 
+// Commands of the reference that this version does not have.
+constexpr std::string_view kUnbuiltCommands[] = {"battery", "create_composite", "create_qcow2",
+                                                 "usb"};
+
 int Report(sys::BorrowedFd err, std::string_view command, const Error& error, bool arguments) {
   std::string text =
       fmt::format("crosvm{}{}: {}\n", command.empty() ? "" : " ", command, error.ToString());
@@ -66,6 +70,11 @@ int RunApp(std::span<const std::string_view> arguments, const Hooks& hooks, sys:
   if (name == "--version" || name == "-V") name = "version";
   const Command* command = FindCommand(name);
   if (command == nullptr) {
+    for (const std::string_view unbuilt : kUnbuiltCommands) {
+      if (name != unbuilt) continue;
+      return Report(err, name, MakeError(ErrorKind::kUnsupported, "is not built into this version"),
+                    /*arguments=*/true);
+    }
     std::vector<std::string_view> names;
     for (const Command& known : Commands()) names.push_back(known.name);
     return Report(err, "",

@@ -105,12 +105,17 @@ TEST(Validate, NetSourcesExcludeEachOther) {
   EXPECT_EQ(Problem(config), "--net: host-mac is for a new tap, with host-ip and netmask");
 }
 
-TEST(Validate, GdbNeedsOneCpu) {
+TEST(Validate, WhatWouldBeIgnoredIsRefused) {
   VmConfig config = Minimal();
-  config.gdb = 1234;
-  EXPECT_EQ(Problem(config), "none");
-  config.cpus = 2;
-  EXPECT_EQ(Problem(config), "--gdb debugs one vCPU; use it with --cpus 1, not 2");
+  config.vhost_net = true;
+  EXPECT_EQ(Problem(config), "--vhost-net goes with --host_ip, --netmask and --mac");
+  config = Minimal();
+  config.net_vq_pairs = 2;
+  EXPECT_EQ(Problem(config), "--net-vq-pairs goes with --host_ip, --netmask and --mac");
+  config = Minimal();
+  config.bios = std::exchange(config.kernel, "");
+  config.params = {"quiet"};
+  EXPECT_EQ(Problem(config), "--params \"quiet\" needs a kernel; a firmware (--bios) takes none");
 }
 
 TEST(Validate, RootLetterFollowsTheOrderOfDisks) {

@@ -30,6 +30,10 @@ Status CheckBoot(const VmConfig& config) {
   if (!config.bios.empty() && !config.initrd.empty()) {
     return Bad("--initrd {} needs a kernel; a firmware (--bios) loads its own", config.initrd);
   }
+  if (!config.bios.empty() && !config.params.empty()) {
+    return Bad("--params \"{}\" needs a kernel; a firmware (--bios) takes none",
+               config.params.front());
+  }
   return {};
 }
 
@@ -48,9 +52,6 @@ Status CheckCpus(const VmConfig& config) {
       return Bad("--rt-cpus names vCPU {}, but there are {} (--cpus), counted from 0", vcpu,
                  config.cpus);
     }
-  }
-  if (config.gdb && config.cpus != 1) {
-    return Bad("--gdb debugs one vCPU; use it with --cpus 1, not {}", config.cpus);
   }
   return {};
 }
@@ -73,11 +74,7 @@ Status CheckDisks(const VmConfig& config) {
       return Bad("disk {}: its path and id must not contain a comma; link it to another name",
                  disk.path);
     }
-    if ((disk.block_size & (disk.block_size - 1)) != 0 || disk.block_size < 512 ||
-        disk.block_size > 65536) {
-      return Bad("disk {}: block_size={} must be a power of two from 512 to 65536", disk.path,
-                 disk.block_size);
-    }
+    TRY(CheckBlockOptions(disk));
     if (!disk.root) continue;
     if (root != nullptr) {
       return Bad("both disk {} and disk {} are to be the root; choose one", root->path, disk.path);
@@ -189,6 +186,12 @@ Status CompleteNets(VmConfig& config) {
     config.host_ip.reset();
     config.netmask.reset();
     config.mac.reset();
+    config.net_vq_pairs = 1;
+    config.vhost_net = false;
+  }
+  if (config.vhost_net) return Bad("--vhost-net goes with --host_ip, --netmask and --mac");
+  if (config.net_vq_pairs != 1) {
+    return Bad("--net-vq-pairs goes with --host_ip, --netmask and --mac");
   }
   for (const NetOptions& net : config.nets) TRY(CheckNet(net));
   return {};

@@ -99,7 +99,6 @@ struct VmConfig {
   std::string socket;
   std::string syslog_tag;
   std::string log_level;
-  std::optional<uint16_t> gdb;
 
   bool operator==(const VmConfig&) const = default;
   static constexpr auto Describe() {
@@ -121,8 +120,7 @@ struct VmConfig {
         Field("vhost_net", &VmConfig::vhost_net), Field("vsock", &VmConfig::vsock),
         Field("shared_dirs", &VmConfig::shared_dirs), Field("vhost_user", &VmConfig::vhost_user),
         Field("sandbox", &VmConfig::sandbox), Field("socket", &VmConfig::socket),
-        Field("syslog_tag", &VmConfig::syslog_tag), Field("log_level", &VmConfig::log_level),
-        Field("gdb", &VmConfig::gdb).Range(1, 65535));
+        Field("syslog_tag", &VmConfig::syslog_tag), Field("log_level", &VmConfig::log_level));
   }
 };
 
