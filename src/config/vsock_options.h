@@ -1,4 +1,5 @@
-// The virtual socket device: `--vsock`, `--cid`.
+// The virtual socket device: `--vsock`, `--cid`. With a path a process of ours serves it by Unix
+// sockets, without one the host's kernel does.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@ namespace crosvm::config {
 struct VsockOptions {
   uint64_t cid = 3;
   std::string device = "/dev/vhost-vsock";
-  std::string socket;
+  std::string path;
 
   bool operator==(const VsockOptions&) const = default;
   static constexpr auto Describe() {
@@ -21,8 +22,9 @@ struct VsockOptions {
             .Positional()
             .Range(3, UINT32_MAX - 1),
         Field("device", &VsockOptions::device, "the host kernel's vhost device"),
-        Field("socket", &VsockOptions::socket,
-              "serve without the host's kernel: guest ports are Unix sockets PATH_PORT"));
+        Field("path", &VsockOptions::path,
+              "serve without the host's kernel: port P of the host is the Unix socket P in this "
+              "folder"));
   }
 };
 

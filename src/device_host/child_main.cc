@@ -57,9 +57,21 @@ Result<RunningDevice> StartDevice(const DeviceStart& start, codec::FdTable& fds)
   sys::UnixSocket control(TRY(fds.Take(start.control)));
 
   RunningDevice running;
-  running.layers = TRY_CONTEXT(jail::Confine({.namespaces = jail::Layers(start.namespaces),
-                                              .best_effort = start.best_effort_jail}),
-                               "confining the device");
+  jail::ConfineOptions confine{.namespaces = jail::Layers(start.namespaces),
+                               .root_path = start.root_path,
+                               .root_writable = start.root_writable,
+                               .keep_capabilities = {start.keep_capabilities.begin(),
+                                                     start.keep_capabilities.end()},
+                               .best_effort = start.best_effort_jail};
+  if (!start.root_path.empty()) {
+    const std::vector<sys::BorrowedFd> resources = prepared.fds.Borrow();
+    if (start.root_resource >= resources.size()) {
+      return Fail(ErrorKind::kProtocol, "the root is descriptor {} of {}", start.root_resource,
+                  resources.size());
+    }
+    confine.root = resources[start.root_resource];
+  }
+  running.layers = TRY_CONTEXT(jail::Confine(confine), "confining the device");
   running.loop = TRY(event::EventLoop::Create());
   std::unique_ptr<virtio::Device> device =
       TRY(module->create(std::move(prepared), {.loop = *running.loop}));

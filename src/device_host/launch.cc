@@ -102,6 +102,8 @@ Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
   spawn.argv = {"crosvm", options.entry, options.label};
   spawn.inherit = {start_theirs.fd()};
   spawn.best_effort = options.best_effort_jail;
+  spawn.uid_map = prepared.jail.uid_map;
+  spawn.gid_map = prepared.jail.gid_map;
   jail::Spawned spawned = TRY(jail::Spawn(spawn));
   start_theirs = sys::UnixSocket();
 
@@ -122,7 +124,12 @@ Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
                     .log_denied_calls = options.seccomp_log_failures,
                     .vhost_user = fds.Put(sockets.vhost_user_device.TakeFd()),
                     .control = fds.Put(sockets.control_device.TakeFd()),
-                    .last_words = fds.Put(std::move(words.writer))};
+                    .last_words = fds.Put(std::move(words.writer)),
+                    .root_path = prepared.jail.root_path,
+                    .root_resource = prepared.jail.root.index,
+                    .root_writable = prepared.jail.root_writable,
+                    .keep_capabilities = {prepared.jail.keep_capabilities.begin(),
+                                          prepared.jail.keep_capabilities.end()}};
   codec::FdTable resources = TRY(Duplicate(prepared.fds));
   for (sys::UniqueFd& fd : std::move(resources).Release()) {
     start.resources.push_back(fds.Put(std::move(fd)));

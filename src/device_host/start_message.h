@@ -26,6 +26,11 @@ struct DeviceStart {
   codec::FdSlot control;
   codec::FdSlot last_words;              // jail::LastWords::Ends::writer
   std::vector<codec::FdSlot> resources;  // the FdTable that `start` refers to, in its order
+  // devices::JailNeeds; `root_resource` counts in `resources`.
+  std::string root_path;
+  uint32_t root_resource = 0;
+  bool root_writable = false;
+  std::vector<uint32_t> keep_capabilities;
 
   static constexpr auto Describe() {
     return Fields(Field("module", &DeviceStart::module).Required(),
@@ -38,7 +43,11 @@ struct DeviceStart {
                   Field("vhost_user", &DeviceStart::vhost_user).Required(),
                   Field("control", &DeviceStart::control).Required(),
                   Field("last_words", &DeviceStart::last_words).Required(),
-                  Field("resources", &DeviceStart::resources));
+                  Field("resources", &DeviceStart::resources),
+                  Field("root_path", &DeviceStart::root_path),
+                  Field("root_resource", &DeviceStart::root_resource),
+                  Field("root_writable", &DeviceStart::root_writable),
+                  Field("keep_capabilities", &DeviceStart::keep_capabilities));
   }
 };
 

@@ -64,6 +64,9 @@ std::vector<DeviceRequest> DevicesOf(const config::VmConfig& config) {
   for (const config::NetOptions& net : config.nets) {
     requests.push_back({"net", codec::FormatKeyValue(net), {}});
   }
+  if (config.vsock && !config.vsock->path.empty()) {
+    requests.push_back({"vsock", codec::FormatKeyValue(*config.vsock), {}});
+  }
   return requests;
 }
 

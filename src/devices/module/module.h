@@ -20,12 +20,28 @@
 
 namespace crosvm::devices {
 
+// What the jail of a device has to have beyond the strictest one. In the defaults: nothing.
+struct JailNeeds {
+  // The directory that becomes the root of its file system, by an absolute path, and (a slot of
+  // PreparedDevice::fds) open. Empty: an empty read-only tmpfs.
+  std::string root_path;
+  codec::FdSlot root;
+  bool root_writable = false;
+  // The ids of its user namespace. Empty: one unprivileged id (jail::SpawnOptions).
+  std::vector<jail::IdMap> uid_map;
+  std::vector<jail::IdMap> gid_map;
+  std::vector<int> keep_capabilities;  // CAP_*, in that user namespace
+};
+
 // What the privileged side prepared for a device: a message of the device's own type, as CBOR, and
 // the descriptors that the message's FdSlots name. Produced by Prepare in the VMM, consumed by
 // Create in the device process.
 struct PreparedDevice {
   std::vector<uint8_t> start;
   codec::FdTable fds;
+  JailNeeds jail;
+  // What lives as long as the device's place in the VM, over restarts: locks, paths to remove.
+  std::vector<std::shared_ptr<void>> keep;
 };
 
 struct CreateContext {

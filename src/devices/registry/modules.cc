@@ -7,12 +7,18 @@
 #include "devices/module/module.h"
 #include "devices/net/net_module.h"
 #include "devices/rng/rng_module.h"
+#include "devices/vsock/vsock_module.h"
 
 namespace crosvm::devices {
 
 std::span<const DeviceModule* const> AllModules() {
-  static constexpr std::array<const DeviceModule*, 4> kModules = {
-      &block::kBlockModule, &console::kConsoleModule, &net::kNetModule, &rng::kRngModule};
+  static constexpr auto kModules = std::to_array<const DeviceModule*>({
+      &block::kBlockModule,
+      &console::kConsoleModule,
+      &net::kNetModule,
+      &rng::kRngModule,
+      &vsock::kVsockModule,
+  });
   return kModules;
 }
 
