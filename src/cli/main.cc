@@ -34,6 +34,15 @@ Result<int> RunVm(const config::VmConfig& config) {
   return StatusOf(reason);
 }
 
+Result<int> RunDevice(std::string_view name, const std::string& socket_path,
+                      std::string_view option) {
+  const devices::DeviceModule* const module = devices::FindModule(name);
+  if (module == nullptr) {
+    return Fail(ErrorKind::kNotFound, "no device is called '{}'; `crosvm device` lists them", name);
+  }
+  return device_host::RunStandalone(*module, socket_path, option);
+}
+
 std::vector<cli::DeviceInfo> Devices() {
   std::vector<cli::DeviceInfo> devices;
   for (const devices::DeviceModule* module : devices::AllModules()) {
@@ -49,10 +58,13 @@ int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   // How the VMM starts a device process; not for users.
   if (argc > 1 && std::string_view(argv[1]) == "--device-process") {
-    return device_host::ChildMain(argc, argv);
+    return device_host::ChildMain(devices::AllModules());
+  }
+  if (argc > 1 && std::string_view(argv[1]) == "--spawner-process") {
+    return device_host::SpawnerMain(argc, argv);
   }
   const std::vector<std::string_view> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   const cli::Hooks hooks = {
-      .run_vm = &RunVm, .run_device = &device_host::RunStandalone, .devices = &Devices};
+      .run_vm = &RunVm, .run_device = &RunDevice, .devices = &Devices};
   return cli::RunApp(arguments, hooks, sys::BorrowedFd(1), sys::BorrowedFd(2));
 }

@@ -1,4 +1,7 @@
 // main() of a device process, in its jail from the first line.
+#include <sys/prctl.h>
+
+#include <algorithm>
 #include <string>
 
 #include "base/log.h"
@@ -9,6 +12,8 @@
 #include "jail/confine.h"
 #include "jail/filter.h"
 #include "jail/report.h"
+#include "jail/self_fds.h"
+#include "jail/spawner.h"
 
 namespace crosvm::device_host {
 namespace {
@@ -42,9 +47,14 @@ Status Restrict(const devices::DeviceModule& module, const DeviceStart& start,
 
 // The order matters: nothing of the device's own runs before the namespaces' roots and rights are
 // gone, and io_uring and threads are set up before the system call filter.
-Result<RunningDevice> StartDevice(const DeviceStart& start, codec::FdTable& fds) {
-  const devices::DeviceModule* const module = devices::FindModule(start.module);
-  if (module == nullptr) return Fail(ErrorKind::kNotFound, "no device is called {}", start.module);
+Result<RunningDevice> StartDevice(std::span<const devices::DeviceModule* const> modules,
+                                  const DeviceStart& start, codec::FdTable& fds) {
+  const auto found = std::find_if(
+      modules.begin(), modules.end(),
+      [&](const devices::DeviceModule* candidate) { return candidate->name == start.module; });
+  if (found == modules.end())
+    return Fail(ErrorKind::kNotFound, "no device is called {}", start.module);
+  const devices::DeviceModule* const module = *found;
   sys::UniqueFd words = TRY(fds.Take(start.last_words));
   TRY(jail::InstallReports(
       {.label = start.label,
@@ -57,12 +67,15 @@ Result<RunningDevice> StartDevice(const DeviceStart& start, codec::FdTable& fds)
   sys::UnixSocket control(TRY(fds.Take(start.control)));
 
   RunningDevice running;
-  jail::ConfineOptions confine{.namespaces = jail::Layers(start.namespaces),
-                               .root_path = start.root_path,
-                               .root_writable = start.root_writable,
-                               .keep_capabilities = {start.keep_capabilities.begin(),
-                                                     start.keep_capabilities.end()},
-                               .best_effort = start.best_effort_jail};
+  const jail::Layers namespaces(start.namespaces);
+  jail::ConfineOptions confine{
+      .namespaces = namespaces,
+      .root_is_empty = namespaces.Has(jail::Layer::kPivotRoot),
+      .root_path = start.root_path,
+      .root_writable = start.root_writable,
+      .max_open_files = start.max_open_files,
+      .keep_capabilities = {start.keep_capabilities.begin(), start.keep_capabilities.end()},
+      .best_effort = start.best_effort_jail};
   if (!start.root_path.empty()) {
     const std::vector<sys::BorrowedFd> resources = prepared.fds.Borrow();
     if (start.root_resource >= resources.size()) {
@@ -71,10 +84,12 @@ Result<RunningDevice> StartDevice(const DeviceStart& start, codec::FdTable& fds)
     }
     confine.root = resources[start.root_resource];
   }
+  sys::UniqueFd self_fds;
+  if (start.self_fds) self_fds = TRY(jail::OpenSelfFds());
   running.layers = TRY_CONTEXT(jail::Confine(confine), "confining the device");
   running.loop = TRY(event::EventLoop::Create());
   std::unique_ptr<virtio::Device> device =
-      TRY(module->create(std::move(prepared), {.loop = *running.loop}));
+      TRY(module->create(std::move(prepared), {.loop = *running.loop, .self_fds = self_fds}));
   running.server = TRY(DeviceServer::Create(*running.loop, std::move(device), std::move(vhost_user),
                                             std::move(control)));
   TRY_CONTEXT(Restrict(*module, start, running.layers), "restricting the device's system calls");
@@ -93,7 +108,7 @@ int Run(RunningDevice running) {
 
 }  // namespace
 
-int ChildMain(int, char**) {
+int ChildMain(std::span<const devices::DeviceModule* const> modules) {
   StartChannel channel{sys::UnixSocket(sys::UniqueFd(kStartFd))};
   Result<codec::Incoming<DeviceStart>> start = channel.Receive();
   if (!start.has_value()) {
@@ -102,10 +117,11 @@ int ChildMain(int, char**) {
     return 1;
   }
   SetLogLabel(start->message.label);
+  prctl(PR_SET_NAME, start->message.label.c_str());
   const Status filter = SetLogFilter(start->message.log_filter);
   if (!filter.has_value()) LOG_WARN("{}", filter.error().ToString());
 
-  Result<RunningDevice> running = StartDevice(start->message, start->fds);
+  Result<RunningDevice> running = StartDevice(modules, start->message, start->fds);
   DeviceReady ready;
   if (running.has_value()) {
     const virtio::DeviceInfo& info = running->server->device().info();
@@ -119,6 +135,10 @@ int ChildMain(int, char**) {
   const Status sent = channel.Send(ready);
   if (!sent.has_value() || !running.has_value()) return 1;
   return Run(std::move(*running));
+}
+
+int SpawnerMain(int argc, char** argv) {
+  return jail::SpawnerMain(argc, argv);
 }
 
 }  // namespace crosvm::device_host

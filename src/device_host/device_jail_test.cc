@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 using virtio::testing::Driver;
 
 CROSVM_CHILD_MAIN(Device) {
-  return ChildMain(argc, argv);
+  return ChildMain(devices::AllModules());
 }
 
 LaunchOptions Options(const std::string& label) {
@@ -228,13 +228,13 @@ TEST_F(DeviceJailTest, APolicyFromADirectoryIsUsedInstead) {
   }
   const devices::DeviceModule& module = *devices::FindModule("block");
   const devices::PreparedDevice prepared = *module.prepare(image);
-  LaunchOptions options = Options("block[0]");
-  options.seccomp_policy_dir = directory_;
-  const Result<HostedDevice> broken = Launch(module, prepared, options);
+  const auto broken = jail::LoadOverride(directory_, "block");
   ASSERT_FALSE(broken.has_value());
   EXPECT_THAT(broken.error().ToString(), HasSubstr("block.policy:2: @nonsense is not one of"));
 
   ASSERT_EQ(ftruncate(policy.get(), 8), 0);  // only "read: 1": it cannot even say that it is ready
+  LaunchOptions options = Options("block[0]");
+  options.policy_override = *jail::LoadOverride(directory_, "block");
   const Result<HostedDevice> mute = Launch(module, prepared, options);
   ASSERT_FALSE(mute.has_value());
 
@@ -244,7 +244,7 @@ TEST_F(DeviceJailTest, APolicyFromADirectoryIsUsedInstead) {
   ASSERT_TRUE(logged.has_value()) << logged.error().ToString();
   EXPECT_THAT(
       logged->last_words.Read(),
-      HasSubstr("block[0] (pid 1, thread 1 'exe'): not allowed, but made as failures are only "
+      HasSubstr("block[0] (pid 1, thread 1 'block[0]'): not allowed, but made as failures are only "
                 "logged: "));
 }
 

@@ -86,28 +86,39 @@ Result<virtio::DeviceInfo> CheckedInfo(DeviceReady ready) {
                             .config_size = ready.config_size};
 }
 
-Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
-                                   const devices::PreparedDevice& prepared,
-                                   const LaunchOptions& options) {
+// What begins a launch: the parts of PendingDevice.
+struct Begun {
+  HostedDevice hosted;
+  codec::Channel<DeviceStart, DeviceReady> channel;
+  uint16_t policy_calls = 0;
+};
+
+Result<Begun> BeginProcess(const devices::DeviceModule& module,
+                           const devices::PreparedDevice& prepared, const LaunchOptions& options) {
   Sockets sockets = TRY(MakeSockets());
   auto [start_ours, start_theirs] = TRY(sys::UnixSocket::Pair(sys::SocketType::kSeqPacket));
 
-  std::vector<sock_filter> filter;
-  if (!options.seccomp_policy_dir.empty()) {
-    filter = TRY(jail::LoadOverride(options.seccomp_policy_dir, module.name));
-  }
   jail::LastWords::Ends words = TRY(jail::LastWords::Create());
 
   jail::SpawnOptions spawn;
   spawn.argv = {"crosvm", options.entry, options.label};
   spawn.inherit = {start_theirs.fd()};
-  spawn.best_effort = options.best_effort_jail;
+  // A device of another program is a process even without a sandbox.
+  const bool jailed = options.placement == Placement::kJailed;
+  spawn.best_effort = options.best_effort_jail || !jailed;
   spawn.uid_map = prepared.jail.uid_map;
   spawn.gid_map = prepared.jail.gid_map;
-  jail::Spawned spawned = TRY(jail::Spawn(spawn));
+  if (!spawn.executable.valid()) spawn.executable = prepared.program;
+  spawn.namespaces =
+      jailed ? jail::Layers::All().Without(prepared.jail.without) : jail::Layers();
+  // A shared directory is found by its path, a foreign program's libraries as well.
+  spawn.host_root = !prepared.jail.root_path.empty() || prepared.program.valid();
+  jail::Spawned spawned =
+      TRY(options.spawners != nullptr ? options.spawners->Spawn(spawn) : jail::Spawn(spawn));
   start_theirs = sys::UnixSocket();
 
-  HostedDevice hosted;
+  Begun begun;
+  HostedDevice& hosted = begun.hosted;
   hosted.last_words = std::move(words.reader);
   hosted.process = std::move(spawned.process);
   hosted.vhost_user = std::move(sockets.vhost_user);
@@ -118,9 +129,9 @@ Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
                     .label = options.label,
                     .log_filter = LogFilterSpec(),
                     .namespaces = spawned.namespaces.bits(),
-                    .best_effort_jail = options.best_effort_jail,
+                    .best_effort_jail = spawn.best_effort,
                     .start = prepared.start,
-                    .filter = jail::FilterToBytes(filter),
+                    .filter = jail::FilterToBytes(options.policy_override),
                     .log_denied_calls = options.seccomp_log_failures,
                     .vhost_user = fds.Put(sockets.vhost_user_device.TakeFd()),
                     .control = fds.Put(sockets.control_device.TakeFd()),
@@ -129,35 +140,39 @@ Result<HostedDevice> LaunchProcess(const devices::DeviceModule& module,
                     .root_resource = prepared.jail.root.index,
                     .root_writable = prepared.jail.root_writable,
                     .keep_capabilities = {prepared.jail.keep_capabilities.begin(),
-                                          prepared.jail.keep_capabilities.end()}};
+                                          prepared.jail.keep_capabilities.end()},
+                    .max_open_files = prepared.jail.max_open_files,
+                    .self_fds = prepared.jail.self_fds};
   codec::FdTable resources = TRY(Duplicate(prepared.fds));
   for (sys::UniqueFd& fd : std::move(resources).Release()) {
     start.resources.push_back(fds.Put(std::move(fd)));
   }
-  codec::Channel<DeviceStart, DeviceReady> channel(std::move(start_ours));
-  TRY(channel.SetTimeout(options.start_timeout));
-  const Status sent = channel.Send(start, fds);
+  begun.channel = codec::Channel<DeviceStart, DeviceReady>(std::move(start_ours));
+  TRY(begun.channel.SetTimeout(options.start_timeout));
+  // A child that is gone already is found by Finish(), which knows why.
+  const Status sent = begun.channel.Send(start, fds);
   if (!sent.has_value() && sent.error().kind() != ErrorKind::kDisconnected) {
     return std::unexpected(sent.error().Clone());
   }
-  // The child's ends are the child's alone: its death closes them.
-  fds = codec::FdTable();
-  Result<codec::Incoming<DeviceReady>> ready = channel.Receive();
-  if (!ready.has_value()) {
-    return std::unexpected(WhyNotReady(hosted, ready.error(), options.start_timeout));
-  }
-  if (!ready->message.error.empty()) {
-    return Fail(ErrorKind::kIo, "{}", ready->message.error);
-  }
-  hosted.layers = jail::Layers(ready->message.layers);
-  if (filter.empty() && hosted.layers.Has(jail::Layer::kSeccomp)) {
-    hosted.allowed_calls = module.policy.calls;
-  }
-  hosted.info = TRY(CheckedInfo(std::move(ready->message)));
-  return hosted;
+  // `fds` goes: the child's ends are the child's alone, and its death closes them.
+  begun.policy_calls = options.policy_override.empty() ? module.policy.calls : 0;
+  return begun;
 }
 
 }  // namespace
+
+Result<HostedDevice> PendingDevice::Finish() && {
+  if (!hosted_.process.valid()) return std::move(hosted_);
+  Result<codec::Incoming<DeviceReady>> ready = channel_.Receive();
+  if (!ready.has_value()) return std::unexpected(WhyNotReady(hosted_, ready.error(), timeout_));
+  if (!ready->message.error.empty()) {
+    return Fail(ErrorKind::kIo, "{}", ready->message.error);
+  }
+  hosted_.layers = jail::Layers(ready->message.layers);
+  if (hosted_.layers.Has(jail::Layer::kSeccomp)) hosted_.allowed_calls = policy_calls_;
+  hosted_.info = TRY(CheckedInfo(std::move(ready->message)));
+  return std::move(hosted_);
+}
 
 // A device on a thread of this process, with a loop of its own.
 class DeviceThread {
@@ -251,10 +266,26 @@ void HostedDevice::End() {
   process = sys::PidFd();
 }
 
+Result<PendingDevice> BeginLaunch(const devices::DeviceModule& module,
+                                  const devices::PreparedDevice& prepared,
+                                  const LaunchOptions& options) {
+  PendingDevice pending;
+  pending.timeout_ = options.start_timeout;
+  if (options.placement == Placement::kThread && !prepared.program.valid()) {
+    pending.hosted_ = TRY(LaunchThread(module, prepared, options));
+    return pending;
+  }
+  Begun begun = TRY(BeginProcess(module, prepared, options));
+  pending.hosted_ = std::move(begun.hosted);
+  pending.channel_ = std::move(begun.channel);
+  pending.policy_calls_ = begun.policy_calls;
+  return pending;
+}
+
 Result<HostedDevice> Launch(const devices::DeviceModule& module,
                             const devices::PreparedDevice& prepared, const LaunchOptions& options) {
-  return options.placement == Placement::kThread ? LaunchThread(module, prepared, options)
-                                                 : LaunchProcess(module, prepared, options);
+  PendingDevice pending = TRY(BeginLaunch(module, prepared, options));
+  return std::move(pending).Finish();
 }
 
 }  // namespace crosvm::device_host

@@ -9,6 +9,8 @@
 
 #include "base/result.h"
 #include "codec/channel.h"
+#include "device_host/spawners.h"
+#include "device_host/start_message.h"
 #include "devices/module/control.h"
 #include "devices/module/module.h"
 #include "jail/layers.h"
@@ -25,8 +27,10 @@ struct LaunchOptions {
   std::string label;  // "block[0]"
   Placement placement = Placement::kJailed;
   bool best_effort_jail = false;
-  std::string seccomp_policy_dir;  // empty: the policies of the program
+  // jail::LoadOverride(), read before the VMM gives up opening files; empty: the module's policy.
+  std::vector<sock_filter> policy_override;
   bool seccomp_log_failures = false;
+  Spawners* spawners = nullptr;  // null: the caller starts the process itself
   // A device opens nothing and computes little before it is ready; more than this is a hang.
   std::chrono::milliseconds start_timeout{20000};
   std::string entry =
@@ -59,8 +63,29 @@ struct HostedDevice {
   void End();
 };
 
-// Returns once the device says that it is ready (or why it is not). `prepared` is kept by the
-// caller for a restart; its descriptors are duplicated.
+// A device that is on its way, so that several get ready side by side.
+class PendingDevice {
+ public:
+  // Waits until the device says that it is ready (or why it is not).
+  Result<HostedDevice> Finish() &&;
+
+ private:
+  friend Result<PendingDevice> BeginLaunch(const devices::DeviceModule& module,
+                                           const devices::PreparedDevice& prepared,
+                                           const LaunchOptions& options);
+  HostedDevice hosted_;
+  codec::Channel<DeviceStart, DeviceReady> channel_;  // invalid for a thread
+  std::chrono::milliseconds timeout_{};
+  uint16_t policy_calls_ = 0;
+};
+
+// Starts the device and returns at once. `prepared` is kept by the caller for a restart; its
+// descriptors are duplicated.
+Result<PendingDevice> BeginLaunch(const devices::DeviceModule& module,
+                                  const devices::PreparedDevice& prepared,
+                                  const LaunchOptions& options);
+
+// BeginLaunch() and Finish(). Returns once the device says that it is ready, or why it is not.
 Result<HostedDevice> Launch(const devices::DeviceModule& module,
                             const devices::PreparedDevice& prepared, const LaunchOptions& options);
 

@@ -28,7 +28,7 @@ using virtio::testing::Driver;
 constexpr int kStartFd = 3;
 
 CROSVM_CHILD_MAIN(LaunchedDevice) {
-  return ChildMain(argc, argv);
+  return ChildMain(devices::AllModules());
 }
 CROSVM_CHILD_MAIN(HungDevice) {
   while (true) pause();

@@ -1,5 +1,8 @@
 // `crosvm device NAME`: a device for a foreign vhost-user front-end.
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "device_host/device_host.h"
@@ -12,11 +15,10 @@ namespace {
 // Serves one front-end after another, with the same device, until SIGTERM or SIGINT.
 class Standalone {
  public:
-  static Result<int> Run(const devices::DeviceModule& module, const std::string& socket_path,
-                         std::string_view option) {
+  static Result<int> Run(const devices::DeviceModule& module, devices::PreparedDevice prepared,
+                         const std::string& socket_path) {
     const sys::SignalFd signals = TRY(sys::SignalFd::Create({SIGTERM, SIGINT}));
     const std::unique_ptr<event::EventLoop> loop = TRY(event::EventLoop::Create());
-    devices::PreparedDevice prepared = TRY(module.prepare(option));
     std::unique_ptr<virtio::Device> device =
         TRY(module.create(std::move(prepared), {.loop = *loop}));
     const sys::UnixListener listener =
@@ -60,15 +62,25 @@ class Standalone {
   }
 };
 
+// Goes on as another program, which finds the same arguments.
+Result<int> Become(sys::BorrowedFd program, const devices::DeviceModule& module,
+                   const std::string& socket_path, std::string_view option) {
+  std::string words[] = {"crosvm", "device", std::string(module.name), "--socket-path", socket_path,
+                         std::string(option)};
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  syscall(SYS_execveat, program.get(), "", argv.data(), environ, AT_EMPTY_PATH);
+  return FailErrno("starting the program of {}", module.name);
+}
+
 }  // namespace
 
-Result<int> RunStandalone(std::string_view name, const std::string& socket_path,
+Result<int> RunStandalone(const devices::DeviceModule& module, const std::string& socket_path,
                           std::string_view option) {
-  const devices::DeviceModule* const module = devices::FindModule(name);
-  if (module == nullptr) {
-    return Fail(ErrorKind::kNotFound, "no device is called '{}'; `crosvm device` lists them", name);
-  }
-  return Standalone::Run(*module, socket_path, option);
+  devices::PreparedDevice prepared = TRY(module.prepare(option));
+  if (prepared.program.valid()) return Become(prepared.program, module, socket_path, option);
+  return Standalone::Run(module, std::move(prepared), socket_path);
 }
 
 }  // namespace crosvm::device_host

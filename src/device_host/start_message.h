@@ -32,8 +32,13 @@ struct DeviceStart {
   bool root_writable = false;
   std::vector<uint32_t> keep_capabilities;
 
+  uint64_t max_open_files = 1024;
+  bool self_fds = false;
+
   static constexpr auto Describe() {
     return Fields(Field("module", &DeviceStart::module).Required(),
+                  Field("max_open_files", &DeviceStart::max_open_files),
+                  Field("self_fds", &DeviceStart::self_fds),
                   Field("label", &DeviceStart::label),
                   Field("log_filter", &DeviceStart::log_filter),
                   Field("namespaces", &DeviceStart::namespaces),

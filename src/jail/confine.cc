@@ -30,30 +30,6 @@ Status PivotInto(int fd) {
   return {};
 }
 
-Status EnterEmptyRoot() {
-  // Nothing of the host's tree is needed as a mount point but its root directory itself.
-  if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
-    return FailErrno("making mounts private");
-  }
-  const sys::UniqueFd context(static_cast<int>(syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
-  if (!context.valid()) return FailErrno("fsopen of tmpfs");
-  const auto set = [&](const char* key, const char* value) {
-    return syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_STRING, key, value, 0);
-  };
-  if (set("size", "4096") != 0 || set("nr_inodes", "2") != 0 || set("mode", "0555") != 0 ||
-      syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
-    return FailErrno("setting up a tmpfs");
-  }
-  const sys::UniqueFd mounted(static_cast<int>(
-      syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC,
-              MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)));
-  if (!mounted.valid()) return FailErrno("fsmount of tmpfs");
-  if (syscall(SYS_move_mount, mounted.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
-    return FailErrno("mounting the empty root");
-  }
-  return PivotInto(mounted.get());
-}
-
 bool SameInode(int a, int b) {
   struct stat first{};
   struct stat second{};
@@ -109,6 +85,30 @@ Status SetLimits(const ConfineOptions& options) {
 
 }  // namespace
 
+Status EnterEmptyRoot() {
+  // Nothing of the host's tree is needed as a mount point but its root directory itself.
+  if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    return FailErrno("making mounts private");
+  }
+  const sys::UniqueFd context(static_cast<int>(syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
+  if (!context.valid()) return FailErrno("fsopen of tmpfs");
+  const auto set = [&](const char* key, const char* value) {
+    return syscall(SYS_fsconfig, context.get(), FSCONFIG_SET_STRING, key, value, 0);
+  };
+  if (set("size", "4096") != 0 || set("nr_inodes", "2") != 0 || set("mode", "0555") != 0 ||
+      syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    return FailErrno("setting up a tmpfs");
+  }
+  const sys::UniqueFd mounted(static_cast<int>(
+      syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC,
+              MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)));
+  if (!mounted.valid()) return FailErrno("fsmount of tmpfs");
+  if (syscall(SYS_move_mount, mounted.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    return FailErrno("mounting the empty root");
+  }
+  return PivotInto(mounted.get());
+}
+
 Status DropCapabilities(const std::vector<int>& keep) {
   const auto kept = [&](int capability) {
     return std::find(keep.begin(), keep.end(), capability) != keep.end();
@@ -158,7 +158,8 @@ Result<Layers> Confine(const ConfineOptions& options) {
   // sockets tell as well.
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  if (options.namespaces.Has(Layer::kMountNamespace)) {
+  if (options.root_is_empty) in_force.Add(Layer::kPivotRoot);
+  if (options.namespaces.Has(Layer::kMountNamespace) && !options.root_is_empty) {
     TRY(apply(Layer::kPivotRoot,
               options.root_path.empty()
                   ? EnterEmptyRoot()

@@ -14,7 +14,8 @@
 namespace crosvm::jail {
 
 struct ConfineOptions {
-  Layers namespaces;  // those that Spawn() made
+  Layers namespaces;           // those that Spawn() made
+  bool root_is_empty = false;  // already, as the spawner's is
   // The directory that becomes the root; empty: an empty read-only tmpfs. It is found again by its
   // path, as a descriptor of another mount namespace cannot be mounted, and has to be the directory
   // that `root` was opened on.
@@ -31,6 +32,10 @@ struct ConfineOptions {
 // The layers that are in force afterwards, options.namespaces included. Fails on the first layer
 // that cannot be had, unless best_effort. Seccomp is not part of it: see InstallFilter().
 Result<Layers> Confine(const ConfineOptions& options);
+
+// Makes the caller's root an empty read-only tmpfs, in its own mount namespace, which loses all
+// other mounts.
+Status EnterEmptyRoot();
 
 // The part of it that the VMM does to itself as well: every capability but `keep` is given up for
 // good, bounding and ambient sets and secure bits included.

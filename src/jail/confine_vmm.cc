@@ -24,6 +24,8 @@ Status ConfineVmm(const ConfineVmmOptions& options) {
 }
 
 Status ConfineVcpuThread(const Filter& filter, bool log_denied_calls) {
+  // The sources of built-in policies are literals, and so is that of an override.
+  SetThreadReportSource(filter.source.data());
   return Install(filter, log_denied_calls, FilterScope::kThread);
 }
 

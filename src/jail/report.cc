@@ -45,6 +45,8 @@ struct State {
   size_t object_count = 0;
 };
 State state;
+// Of a thread with a narrower filter; null: State::source.
+thread_local const char* thread_source = nullptr;
 // Zero until a thread begins a fatal report; others then wait for the end instead of mixing in.
 std::atomic<int> reporting{0};
 std::array<std::atomic<uint64_t>, 16> logged_calls{};
@@ -265,7 +267,9 @@ void ReportDenied(const siginfo_t& info, const Registers& registers, std::string
   } else {
     text.Text("none: foreign system calls are never allowed");
   }
-  text.Text("   (in ").Text(state.source.data()).Text(")\n");
+  text.Text("   (in ")
+      .Text(thread_source != nullptr ? thread_source : state.source.data())
+      .Text(")\n");
   Emit(text);
   SignalText callers;
   AppendCallers(callers, registers);
@@ -427,6 +431,10 @@ Status InstallReports(ReportOptions options) {
     if (sigaction(signal, &action, nullptr) != 0) return FailErrno("handling a crash signal");
   }
   return {};
+}
+
+void SetThreadReportSource(const char* source) {
+  thread_source = source;
 }
 
 std::vector<sock_filter> LogInsteadOfDeny(std::span<const sock_filter> code) {

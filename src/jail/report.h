@@ -45,6 +45,9 @@ struct ReportOptions {
 // write, rt_sigprocmask, prctl(PR_GET_NAME), gettid and exit_group.
 Status InstallReports(ReportOptions options);
 
+// The policy that denies calls of this thread, where it is another; a literal.
+void SetThreadReportSource(const char* source);
+
 // For --seccomp-log-failures: denied calls are reported, once for each call, and made nonetheless.
 // `code` with an exception for the one instruction that makes them; valid in this process alone,
 // after InstallReports(). Calls of a foreign architecture stay denied.

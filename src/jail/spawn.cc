@@ -40,16 +40,20 @@ uint64_t CloneFlags(Layers namespaces) {
 // Everything that the child needs, laid out before the fork: afterwards only async-signal-safe
 // calls are allowed.
 struct ChildPlan {
+  int program;
   char* const* argv;
   const int* sources;
   size_t count;
   int null_fd;
-  int go_fd;  // a byte arrives when the id maps are written
+  int go_fd;    // a byte arrives when the id maps are written
+  int go_peer;  // its other end, which has to be closed here for the end of the parent to be seen
   bool take_first_id;
+  bool as_sibling;
 };
 
 [[noreturn]] void Become(const ChildPlan& plan) {
   char go = 0;
+  close(plan.go_peer);
   if (read(plan.go_fd, &go, 1) != 1) _exit(kExecFailed);
   if (plan.take_first_id) {
     // The one id that is mapped. Raw calls: the C library's would signal threads that do not exist
@@ -60,21 +64,27 @@ struct ChildPlan {
   }
   // Out of the way first, as a target number may be the source of another; then down to 3, 4, ….
   constexpr int kHigh = 512;
+  const int program = kHigh + static_cast<int>(plan.count);
   for (size_t i = 0; i < plan.count; ++i) {
     if (dup2(plan.sources[i], kHigh + static_cast<int>(i)) < 0) _exit(kExecFailed);
   }
+  if (dup2(plan.program, program) < 0) _exit(kExecFailed);
   if (dup2(plan.null_fd, STDIN_FILENO) < 0) _exit(kExecFailed);
   for (size_t i = 0; i < plan.count; ++i) {
     if (dup2(kHigh + static_cast<int>(i), kFirstInherited + static_cast<int>(i)) < 0) {
       _exit(kExecFailed);
     }
   }
-  syscall(SYS_close_range, static_cast<unsigned>(kFirstInherited + plan.count), ~0U, 0);
+  // Not closed at once: the program is one of them.
+  if (syscall(SYS_close_range, static_cast<unsigned>(kFirstInherited + plan.count), ~0U,
+              CLOSE_RANGE_CLOEXEC) != 0) {
+    _exit(kExecFailed);
+  }
   // Signals that the VMM blocks for its signalfd must reach the child.
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  execv("/proc/self/exe", plan.argv);
+  syscall(SYS_execveat, program, "", plan.argv, environ, AT_EMPTY_PATH);
   _exit(kExecFailed);
 }
 
@@ -86,22 +96,24 @@ std::string MapText(const std::vector<IdMap>& map) {
   return text;
 }
 
-Status WriteProcFile(pid_t pid, const char* name, const std::string& text) {
-  const std::string path = fmt::format("/proc/{}/{}", pid, name);
-  const sys::UniqueFd file = TRY(sys::Open(path, O_WRONLY));
+Status WriteProcFile(const SpawnContext& context, pid_t pid, const char* name,
+                     const std::string& text) {
+  const std::string path = fmt::format("{}/{}", pid, name);
+  const sys::UniqueFd file(openat(context.proc.get(), path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file.valid()) return FailErrno("opening /proc/{}", path);
   return sys::WriteAll(file, text);
 }
 
-Status WriteIdMaps(pid_t pid, const SpawnOptions& options) {
+Status WriteIdMaps(pid_t pid, const SpawnOptions& options, const SpawnContext& context) {
   const bool root = geteuid() == 0;
   std::vector<IdMap> uids = options.uid_map;
   std::vector<IdMap> gids = options.gid_map;
   if (uids.empty()) uids = {{0, root ? kNobody : geteuid(), 1}};
   if (gids.empty()) gids = {{0, root ? kNobody : getegid(), 1}};
   // An ordinary user may map a group only after giving up setgroups (user_namespaces(7)).
-  if (!root) TRY(WriteProcFile(pid, "setgroups", "deny"));
-  TRY(WriteProcFile(pid, "uid_map", MapText(uids)));
-  return WriteProcFile(pid, "gid_map", MapText(gids));
+  if (!root) TRY(WriteProcFile(context, pid, "setgroups", "deny"));
+  TRY(WriteProcFile(context, pid, "uid_map", MapText(uids)));
+  return WriteProcFile(context, pid, "gid_map", MapText(gids));
 }
 
 std::string Remedy(int err) {
@@ -121,10 +133,11 @@ struct Cloned {
 Result<Cloned> Clone(Layers namespaces, const ChildPlan& plan) {
   int pidfd = -1;
   clone_args args{};
-  args.flags = CLONE_PIDFD | CloneFlags(namespaces);
+  args.flags = CLONE_PIDFD | CloneFlags(namespaces) | (plan.as_sibling ? CLONE_PARENT : 0);
   // SAFETY: the kernel stores an int there.
   args.pidfd = reinterpret_cast<uintptr_t>(&pidfd);
-  args.exit_signal = SIGCHLD;
+  // A sibling has that of its sibling.
+  args.exit_signal = plan.as_sibling ? 0 : SIGCHLD;
   const long pid = syscall(SYS_clone3, &args, sizeof(args));
   if (pid < 0) {
     return FailErrno("starting a device process in new namespaces ({})", namespaces.ToString());
@@ -148,7 +161,20 @@ Result<Cloned> CloneBestEffort(Layers wanted, const ChildPlan& plan) {
 
 }  // namespace
 
+Result<SpawnContext> SpawnContext::Open() {
+  SpawnContext context;
+  context.proc = TRY(sys::Open("/proc", O_PATH | O_DIRECTORY));
+  context.null_fd = TRY(sys::Open("/dev/null", O_RDWR));
+  context.program = TRY(sys::Open("/proc/self/exe", O_PATH));
+  return context;
+}
+
 Result<Spawned> Spawn(const SpawnOptions& options) {
+  const SpawnContext context = TRY(SpawnContext::Open());
+  return Spawn(options, context);
+}
+
+Result<Spawned> Spawn(const SpawnOptions& options, const SpawnContext& context) {
   Layers wanted;
   for (const NamespaceFlag& entry : kNamespaces) {
     if (options.namespaces.Has(entry.layer)) wanted.Add(entry.layer);
@@ -160,16 +186,19 @@ Result<Spawned> Spawn(const SpawnOptions& options) {
   argv.push_back(nullptr);
   std::vector<int> sources;
   for (const sys::BorrowedFd fd : options.inherit) sources.push_back(fd.get());
-  const sys::UniqueFd null_fd = TRY(sys::Open("/dev/null", O_RDWR));
   auto [go_parent, go_child] = TRY(sys::UnixSocket::Pair(sys::SocketType::kSeqPacket));
 
   const bool root = geteuid() == 0;
-  const ChildPlan plan = {.argv = argv.data(),
+  const int program = options.executable.valid() ? options.executable.get() : context.program.get();
+  const ChildPlan plan = {.program = program,
+                          .argv = argv.data(),
                           .sources = sources.data(),
                           .count = sources.size(),
-                          .null_fd = null_fd.get(),
+                          .null_fd = context.null_fd.get(),
                           .go_fd = go_child.fd().get(),
-                          .take_first_id = root && wanted.Has(Layer::kUserNamespace)};
+                          .go_peer = go_parent.fd().get(),
+                          .take_first_id = root && wanted.Has(Layer::kUserNamespace),
+                          .as_sibling = context.as_sibling};
   Result<Cloned> cloned = options.best_effort ? CloneBestEffort(wanted, plan) : Clone(wanted, plan);
   if (!cloned.has_value()) {
     const std::string remedy = Remedy(cloned.error().sys_errno());
@@ -180,11 +209,14 @@ Result<Spawned> Spawn(const SpawnOptions& options) {
              wanted.Without(cloned->namespaces).ToString());
   }
   if (cloned->namespaces.Has(Layer::kUserNamespace)) {
-    TRY_CONTEXT(WriteIdMaps(cloned->process.pid(), options), "mapping the ids of a device process");
+    TRY_CONTEXT(WriteIdMaps(cloned->process.pid(), options, context),
+                "mapping the ids of a device process");
   }
   const uint8_t go = 1;
   TRY(go_parent.Send({&go, 1}));
-  return Spawned{std::move(cloned->process), cloned->namespaces};
+  Layers made = cloned->namespaces;
+  if (context.root_is_empty) made.Add(Layer::kPivotRoot);
+  return Spawned{std::move(cloned->process), made};
 }
 
 }  // namespace crosvm::jail

@@ -54,23 +54,15 @@ Result<virtio::DeviceInfo> ForeignInfo(std::string_view kind) {
   return info;
 }
 
-// How a device process ended, in its own last words where it had some.
-std::string DescribeEnd(device_host::HostedDevice& hosted) {
-  const Result<std::optional<sys::ExitStatus>> status = hosted.process.TryWait();
-  const std::string how =
-      status.has_value() && status->has_value() ? (*status)->ToString() : "unknown end";
-  const std::string said = hosted.last_words.Read();
-  return fmt::format("the process (pid {}) ended: {}{}{}", hosted.process.pid(), how,
-                     said.empty() ? "" : "; ", said);
-}
-
 }  // namespace
 
 struct DeviceSet::Managed {
   std::string label;
   std::string kind;
-  const devices::DeviceModule* module = nullptr;  // null: foreign
-  devices::PreparedDevice prepared;               // kept for restarts
+  const devices::DeviceModule* module = nullptr;      // null: foreign
+  devices::PreparedDevice prepared;                   // kept for restarts
+  std::vector<sock_filter> policy_override;           // as LaunchOptions::policy_override
+  std::optional<device_host::PendingDevice> pending;  // from Add() to PlugAll()
   device_host::HostedDevice hosted;
   std::shared_ptr<vhost_user::Frontend> frontend;
   std::shared_ptr<virtio::PciTransport> transport;
@@ -119,10 +111,10 @@ Status DeviceSet::Add(const devices::DeviceModule& module, std::string_view opti
   device->label = fmt::format("{}[{}]", module.name,
                               std::count_if(devices_.begin(), devices_.end(), same_kind));
   device->prepared = TRY_CONTEXT(module.prepare(option), "{}", device->label);
-  device->hosted = TRY_CONTEXT(Launch(*device), "starting {}", device->label);
-  TRY_CONTEXT(Plug(*device, std::move(device->hosted.vhost_user), device->hosted.info),
-              "starting {}", device->label);
-  TRY(WatchProcess(*device));
+  if (!policy_.seccomp_policy_dir.empty()) {
+    device->policy_override = TRY(jail::LoadOverride(policy_.seccomp_policy_dir, module.name));
+  }
+  device->pending = TRY_CONTEXT(BeginLaunch(*device), "starting {}", device->label);
   devices_.push_back(std::move(device));
   return {};
 }
@@ -131,10 +123,23 @@ Status DeviceSet::AddForeign(std::string_view kind, const std::string& socket_pa
   auto device = std::make_unique<Managed>();
   device->kind = fmt::format("vhost-user-{}", kind);
   device->label = fmt::format("{} at {}", device->kind, socket_path);
-  sys::UnixSocket socket = TRY(sys::UnixSocket::Connect(socket_path, sys::SocketType::kStream));
-  virtio::DeviceInfo info = TRY(ForeignInfo(kind));
-  TRY_CONTEXT(Plug(*device, std::move(socket), std::move(info)), "{}", device->label);
+  device->hosted.vhost_user = TRY(sys::UnixSocket::Connect(socket_path, sys::SocketType::kStream));
+  device->hosted.info = TRY(ForeignInfo(kind));
   devices_.push_back(std::move(device));
+  return {};
+}
+
+Status DeviceSet::PlugAll() {
+  for (const std::unique_ptr<Managed>& device : devices_) {
+    if (device->pending) {
+      device->hosted =
+          TRY_CONTEXT(std::move(*device->pending).Finish(), "starting {}", device->label);
+      device->pending.reset();
+    }
+    TRY_CONTEXT(Plug(*device, std::move(device->hosted.vhost_user), device->hosted.info),
+                "starting {}", device->label);
+    if (device->module != nullptr) TRY(WatchProcess(*device));
+  }
   return {};
 }
 
@@ -161,13 +166,31 @@ Status DeviceSet::Plug(Managed& device, sys::UnixSocket socket, virtio::DeviceIn
                            device.transport);
 }
 
-Result<device_host::HostedDevice> DeviceSet::Launch(const Managed& device) const {
-  return device_host::Launch(*device.module, device.prepared,
-                             {.label = device.label,
-                              .placement = policy_.placement,
-                              .best_effort_jail = policy_.best_effort_jail,
-                              .seccomp_policy_dir = policy_.seccomp_policy_dir,
-                              .seccomp_log_failures = policy_.seccomp_log_failures});
+Result<device_host::PendingDevice> DeviceSet::BeginLaunch(const Managed& device) const {
+  return device_host::BeginLaunch(*device.module, device.prepared,
+                                  {.label = device.label,
+                                   .placement = policy_.placement,
+                                   .best_effort_jail = policy_.best_effort_jail,
+                                   .policy_override = device.policy_override,
+                                   .seccomp_log_failures = policy_.seccomp_log_failures,
+                                   .spawners = policy_.spawners});
+}
+
+std::string DeviceSet::DescribeEnd(Managed& device) const {
+  device_host::HostedDevice& hosted = device.hosted;
+  const pid_t pid = hosted.process.pid();
+  const std::string memory =
+      policy_.spawners != nullptr ? policy_.spawners->OutOfMemory(pid) : std::string();
+  const Result<std::optional<sys::ExitStatus>> status = hosted.process.TryWait();
+  std::string how = "unknown end";
+  if (status.has_value() && status->has_value()) {
+    how = (*status)->ToString();
+    const bool killed = (*status)->signaled && (*status)->code == SIGKILL;
+    if (killed && !memory.empty()) how = fmt::format("killed for want of memory ({})", memory);
+  }
+  const std::string said = hosted.last_words.Read();
+  return fmt::format("the process (pid {}) ended: {}{}{}", pid, how, said.empty() ? "" : "; ",
+                     said);
 }
 
 Status DeviceSet::WatchProcess(Managed& device) {
@@ -180,7 +203,7 @@ Status DeviceSet::WatchProcess(Managed& device) {
   if (!device.hosted.process.valid()) return {};
   device.process_watch = TRY(context_.loop.AddWatch(
       device.hosted.process.fd(), event::Interest::kRead,
-      [this, &device](event::Ready) { OnFailed(device, DescribeEnd(device.hosted)); }));
+      [this, &device](event::Ready) { OnFailed(device, DescribeEnd(device)); }));
   return {};
 }
 
@@ -261,7 +284,8 @@ Status DeviceSet::Restart(Managed& device) {
   device.process_watch.Reset();
   device.control_watch.Reset();
   device.hosted = device_host::HostedDevice();  // kills and reaps what may be left of it
-  device.hosted = TRY(Launch(device));
+  device_host::PendingDevice pending = TRY(BeginLaunch(device));
+  device.hosted = TRY(std::move(pending).Finish());
   TRY(device.frontend->Reattach(std::move(device.hosted.vhost_user)));
   TRY(WatchProcess(device));
   TRY(device.transport->Reattached());

@@ -43,6 +43,8 @@ struct DevicePolicy {
   bool seccomp_log_failures = false;
   config::OnDeviceCrash on_crash = config::OnDeviceCrash::kRestart;
   uint32_t restarts_per_minute = 3;
+  // Start the processes; outlives the set. Null for Placement::kThread.
+  device_host::Spawners* spawners = nullptr;
 };
 
 // On the main thread.
@@ -54,11 +56,14 @@ class DeviceSet {
             std::function<void(std::string why)> give_up);
   ~DeviceSet();
 
-  // Prepares (opens what `option` names), starts and plugs in one device. Devices get slots in the
-  // order of the calls.
+  // Prepares (opens what `option` names) and starts one device, which gets ready while others are
+  // added. Devices get slots in the order of the calls.
   Status Add(const devices::DeviceModule& module, std::string_view option);
   // A device that a foreign process serves at a Unix socket.
   Status AddForeign(std::string_view kind, const std::string& socket_path);
+
+  // Waits for the added devices and plugs them in. Once, before the vCPUs run.
+  Status PlugAll();
 
   // VM suspend and resume; the vCPUs are stopped.
   Status Pause();
@@ -74,7 +79,9 @@ class DeviceSet {
   struct Managed;
 
   Status Plug(Managed& device, sys::UnixSocket socket, virtio::DeviceInfo info);
-  Result<device_host::HostedDevice> Launch(const Managed& device) const;
+  Result<device_host::PendingDevice> BeginLaunch(const Managed& device) const;
+  // How a device's process ended, in its own last words where it had some. Reaps it.
+  std::string DescribeEnd(Managed& device) const;
   Status WatchProcess(Managed& device);
   void OnControlReadable(Managed& device);
   void OnHeartbeat();

@@ -105,6 +105,7 @@ Result<std::unique_ptr<Machine>> Machine::Create(
   TRY(self->AddPci());
   TRY(self->AddDevices());
   TRY(self->LoadImages());
+  TRY(self->devices_->PlugAll());
   TRY(self->CreateVcpus());
   return self;
 }
@@ -136,6 +137,11 @@ Status Machine::AddDevices() {
                               .memory = host_.memory,
                               .low_mmio = *low_mmio_,
                               .high_mmio = *high_mmio_};
+  if (!config_.sandbox.disabled) {
+    const bool best_effort = config_.sandbox.jail == config::JailMode::kBestEffort;
+    spawners_.emplace(device_host::Spawners::Options{.best_effort = best_effort});
+    confinement_ = TRY(Confinement::Load(config_.sandbox));
+  }
   const DevicePolicy policy{
       .placement = config_.sandbox.disabled ? device_host::Placement::kThread
                                             : device_host::Placement::kJailed,
@@ -143,7 +149,8 @@ Status Machine::AddDevices() {
       .seccomp_policy_dir = config_.sandbox.seccomp_policy_dir,
       .seccomp_log_failures = config_.sandbox.seccomp_log_failures,
       .on_crash = config_.sandbox.on_device_crash,
-      .restarts_per_minute = config_.sandbox.device_restarts_per_minute};
+      .restarts_per_minute = config_.sandbox.device_restarts_per_minute,
+      .spawners = spawners_ ? &*spawners_ : nullptr};
   devices_ = std::make_unique<DeviceSet>(context, policy, publish_, [this](std::string why) {
     events_.End(ExitReason::kCrash, std::move(why));
   });
@@ -200,6 +207,10 @@ Status Machine::CreateVcpus() {
                                 [this](hypervisor::Vcpu& vcpu) {
                                   return PrepareVcpu(static_cast<hypervisor::ArchVcpu&>(vcpu));
                                 },
+                            .confine = [this]() -> Status {
+                              if (!confinement_) return {};
+                              return confinement_->ConfineVcpuThread();
+                            },
                             .stopped =
                                 [this](VcpuStop stop, std::string why) {
                                   events_.End(stop == VcpuStop::kTripleFault ? ExitReason::kReset
@@ -214,14 +225,20 @@ Status Machine::PrepareVcpu(hypervisor::ArchVcpu& vcpu) const {
   const uint32_t index = vcpu.id().value();
   TRY(SetAffinity(config_.cpu_affinity, index));
   TRY(SetRealTime(config_.rt_cpus, index));
-  return x86_64::ConfigureVcpu(
+  TRY(x86_64::ConfigureVcpu(
       vcpu, {.supported_cpuid = cpuid_,
              .cpuid = {.topology = x86_64::CpuTopology::For(config_.cpus, config_.no_smt),
                        .tsc_deadline = host_.vm->CheckCapability(KVM_CAP_TSC_DEADLINE_TIMER) > 0},
-             .initial = initial_ ? &*initial_ : nullptr});
+             .initial = initial_ ? &*initial_ : nullptr}));
+  // Capabilities belong to a thread; real-time priority above needed one.
+  return confinement_ ? confinement_->DropThreadCapabilities() : Status();
 }
 
 Status Machine::Start() {
+  if (confinement_) {
+    TRY(spawners_->Seal());
+    TRY(confinement_->ConfineProcess());
+  }
   for (const std::shared_ptr<platform::Serial>& serial : platform_.serials) serial->Start();
   vcpus_->Resume();
   return {};

@@ -10,9 +10,11 @@
 #include "bus/bus.h"
 #include "config/vm_config.h"
 #include "control/messages.h"
+#include "device_host/spawners.h"
 #include "event/event_loop.h"
 #include "pci/root.h"
 #include "resources/address_allocator.h"
+#include "vm/confinement.h"
 #include "vm/device_set.h"
 #include "vm/guest_events.h"
 #include "vm/host_vm.h"
@@ -62,6 +64,8 @@ class Machine {
   std::optional<resources::AddressAllocator> high_mmio_;
   std::shared_ptr<pci::Root> root_;
   std::function<void(const control::Event&)> publish_;
+  std::optional<device_host::Spawners> spawners_;  // empty: no sandbox
+  std::optional<Confinement> confinement_;         // empty: no sandbox
   std::unique_ptr<DeviceSet> devices_;
   std::optional<x86_64::InitialState> initial_;  // empty: firmware
   std::vector<kvm_cpuid_entry2> cpuid_;

@@ -104,7 +104,15 @@ void VcpuThreads::ThreadMain(hypervisor::Vcpu& vcpu) {
     }
     changed_.NotifyAll();
   }
+  bool confined = false;
   while (WaitToRun(vcpu, idle)) {
+    if (!std::exchange(confined, true) && options_.confine) {
+      const Status status = options_.confine();
+      if (!status.has_value()) {
+        ReportStop(VcpuStop::kCrash, status.error().ToString());
+        break;
+      }
+    }
     if (options_.user_irq_chip != nullptr && vcpu.id().value() == 0) InjectFromPic(vcpu);
     Result<hypervisor::VcpuExit> exit = vcpu.Run();
     if (!exit.has_value()) {

@@ -40,9 +40,10 @@ struct VcpuThreadOptions {
   bus::Bus* io_bus = nullptr;
   bus::Bus* mmio_bus = nullptr;
   UserIrqChip* user_irq_chip = nullptr;  // null: all chips are in the kernel
-  // Runs on the vCPU's own thread before its first entry: affinity, priority, registers, seccomp
-  // filter.
+  // Runs on the vCPU's own thread before its first entry: affinity, priority, registers.
   std::function<Status(hypervisor::Vcpu&)> prepare;
+  // Runs on the vCPU's own thread when it is first resumed: what it must not have in the guest.
+  std::function<Status()> confine;
   // Called on vCPU threads.
   std::function<void(VcpuStop, std::string why)> stopped;
 };

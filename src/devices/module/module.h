@@ -31,6 +31,11 @@ struct JailNeeds {
   std::vector<jail::IdMap> uid_map;
   std::vector<jail::IdMap> gid_map;
   std::vector<int> keep_capabilities;  // CAP_*, in that user namespace
+  uint64_t max_open_files = 1024;
+  // It opens files again by their descriptors: CreateContext::self_fds.
+  bool self_fds = false;
+  // Layers that it cannot have, as its job is what they take away.
+  jail::Layers without;
 };
 
 // What the privileged side prepared for a device: a message of the device's own type, as CBOR, and
@@ -40,12 +45,16 @@ struct PreparedDevice {
   std::vector<uint8_t> start;
   codec::FdTable fds;
   JailNeeds jail;
+  // The program that holds the device, opened with O_PATH; invalid: this one.
+  sys::UniqueFd program;
   // What lives as long as the device's place in the VM, over restarts: locks, paths to remove.
   std::vector<std::shared_ptr<void>> keep;
 };
 
 struct CreateContext {
   event::EventLoop& loop;  // the loop that will run the device; outlives it
+  // jail::OpenSelfFds(), when JailNeeds asked for it and the device is jailed.
+  sys::BorrowedFd self_fds{};
 };
 
 struct DeviceModule {

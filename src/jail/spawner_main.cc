@@ -1,0 +1,231 @@
+// The spawner's process: one thread, a loop of requests, until the VMM is gone.
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <string_view>
+
+#include "base/log.h"
+#include "jail/confine.h"
+#include "jail/spawner.h"
+#include "sys/file.h"
+
+namespace crosvm::jail {
+namespace {
+
+constexpr int kSocketFd = 3;
+constexpr size_t kMaxRequest = 16384;
+
+// Reads counters of the kernel's killings, which are not to be had in an empty root by name.
+class OutOfMemoryWatch {
+ public:
+  OutOfMemoryWatch()
+      : cgroups_(open("/sys/fs/cgroup", O_PATH | O_DIRECTORY | O_CLOEXEC)),
+        proc_(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC)) {
+    host_kills_ = HostKills();
+    const std::string own = CgroupOf(getpid());
+    if (!own.empty()) seen_[own] = CgroupKills(own);
+  }
+
+  std::string Check(pid_t pid) {
+    const std::string cgroup = CgroupOf(pid);
+    if (!cgroup.empty()) {
+      const uint64_t kills = CgroupKills(cgroup);
+      uint64_t& seen = seen_[cgroup];
+      if (kills > std::exchange(seen, kills)) {
+        host_kills_ = HostKills();
+        return "the memory limit of cgroup " + cgroup;
+      }
+    }
+    const uint64_t kills = HostKills();
+    return kills > std::exchange(host_kills_, kills) ? "the host ran out of memory" : "";
+  }
+
+ private:
+  static std::string ReadAt(const sys::UniqueFd& directory, const std::string& path) {
+    const sys::UniqueFd file(openat(directory.get(), path.c_str(), O_RDONLY | O_CLOEXEC));
+    std::string text(8192, '\0');
+    const ssize_t got = file.valid() ? read(file.get(), text.data(), text.size()) : 0;
+    text.resize(got > 0 ? static_cast<size_t>(got) : 0);
+    return text;
+  }
+  // The number behind `key` and a space at the start of a line.
+  static uint64_t Counter(const std::string& text, const std::string& key) {
+    const size_t at = ("\n" + text).find("\n" + key + " ");
+    return at == std::string::npos ? 0 : strtoull(text.c_str() + at + key.size() + 1, nullptr, 10);
+  }
+  // Version 2: "0::/user.slice/x". A group that was removed meanwhile has no counters.
+  std::string CgroupOf(pid_t pid) const {
+    const std::string text = ReadAt(proc_, fmt::format("{}/cgroup", pid));
+    const size_t at = ("\n" + text).find("\n0::");
+    if (at == std::string::npos) return {};
+    return text.substr(at + 3, text.find('\n', at) - at - 3);
+  }
+  uint64_t CgroupKills(const std::string& cgroup) const {
+    return Counter(ReadAt(cgroups_, cgroup.substr(1) + "/memory.events"), "oom_kill");
+  }
+  uint64_t HostKills() const { return Counter(ReadAt(proc_, "vmstat"), "oom_kill"); }
+
+  sys::UniqueFd cgroups_;
+  sys::UniqueFd proc_;
+  std::map<std::string, uint64_t> seen_;
+  uint64_t host_kills_ = 0;
+};
+
+// What a sealed spawner compares: everything but the label of the device and its sockets.
+struct Profile {
+  std::string entry;
+  Layers namespaces;
+  std::vector<IdMap> uid_map;
+  std::vector<IdMap> gid_map;
+  bool best_effort;
+  bool has_executable;
+  bool host_root;
+  bool operator==(const Profile&) const = default;
+};
+
+class SpawnerProcess {
+ public:
+  Status Prepare(bool empty_root, bool best_effort) {
+    context_ = TRY(SpawnContext::Open());
+    context_.as_sibling = true;
+    if (empty_root) {
+      // Without it each device makes its own, or is told what the host refuses.
+      const Status entered = EnterTemplate();
+      if (!entered.has_value()) LOG_DEBUG("no empty root: {}", entered.error().ToString());
+      context_.root_is_empty = entered.has_value();
+    }
+    // What is left is for the id maps of devices, which is nothing in a user namespace of its own.
+    std::vector<int> keep = {CAP_SETUID, CAP_SETGID, CAP_SETFCAP};
+    if (best_effort) keep.push_back(CAP_SYS_ADMIN);  // namespaces without a user namespace
+    const bool has_any = geteuid() == 0 || context_.root_is_empty;
+    return has_any ? DropCapabilities(keep) : Status();
+  }
+
+  void Serve() {
+    std::vector<uint8_t> buffer(kMaxRequest);
+    while (true) {
+      Result<sys::Received> got = socket_.Receive(buffer);
+      if (!got.has_value() || got->bytes == 0) return;
+      const Result<SpawnRequest> request = DecodeSpawnRequest({buffer.data(), got->bytes});
+      if (!request.has_value()) return;
+      if (!Answer(*request, std::move(got->fds)).has_value()) return;
+    }
+  }
+
+ private:
+  // One mount namespace with nothing in it, which those of devices are copies of.
+  static Status EnterTemplate() {
+    const uid_t uid = geteuid();
+    const gid_t gid = getegid();
+    if (uid != 0) {
+      if (unshare(CLONE_NEWUSER) != 0) return FailErrno("making a user namespace");
+      TRY(WriteOwn("setgroups", "deny"));
+      TRY(WriteOwn("uid_map", fmt::format("{} {} 1\n", uid, uid)));
+      TRY(WriteOwn("gid_map", fmt::format("{} {} 1\n", gid, gid)));
+    }
+    if (unshare(CLONE_NEWNS) != 0) return FailErrno("making a mount namespace");
+    return EnterEmptyRoot();
+  }
+  static Status WriteOwn(const char* name, const std::string& text) {
+    const sys::UniqueFd file = TRY(sys::Open(fmt::format("/proc/self/{}", name), O_WRONLY));
+    return sys::WriteAll(file, text);
+  }
+
+  Status Answer(const SpawnRequest& request, std::vector<sys::UniqueFd> fds) {
+    if (request.kind == SpawnRequest::Kind::kSeal) {
+      sealed_ = true;
+      return Send({0});
+    }
+    if (request.kind == SpawnRequest::Kind::kOutOfMemory) {
+      std::vector<uint8_t> answer = {0};
+      const std::string text = out_of_memory_.Check(request.pid);
+      answer.insert(answer.end(), text.begin(), text.end());
+      return Send(answer);
+    }
+    Result<Spawned> spawned = Start(request, fds);
+    int32_t head[3] = {};
+    std::string text;
+    if (spawned.has_value()) {
+      head[0] = spawned->process.pid();
+      head[1] = static_cast<int32_t>(spawned->namespaces.bits());
+    } else {
+      text = spawned.error().ToString();
+    }
+    std::vector<uint8_t> answer(sizeof(head));
+    memcpy(answer.data(), head, sizeof(head));
+    answer.insert(answer.end(), text.begin(), text.end());
+    if (!spawned.has_value()) return Send(answer);
+    const sys::BorrowedFd pidfd = spawned->process.fd();
+    return Send(answer, {&pidfd, 1});
+  }
+
+  Result<Spawned> Start(const SpawnRequest& request, const std::vector<sys::UniqueFd>& fds) {
+    const size_t expected = request.inherited + (request.has_executable ? 1 : 0);
+    if (fds.size() != expected || request.spawn.argv.size() < 2) {
+      return Fail(ErrorKind::kProtocol, "a malformed request to the spawner");
+    }
+    if (request.spawn.host_root && context_.root_is_empty) {
+      return Fail(ErrorKind::kInternal, "this spawner has no host's tree");
+    }
+    const Profile profile = {.entry = request.spawn.argv[1],
+                             .namespaces = request.spawn.namespaces,
+                             .uid_map = request.spawn.uid_map,
+                             .gid_map = request.spawn.gid_map,
+                             .best_effort = request.spawn.best_effort,
+                             .has_executable = request.has_executable,
+                             .host_root = request.spawn.host_root};
+    const bool known = std::find(profiles_.begin(), profiles_.end(), profile) != profiles_.end();
+    // TRUST: the VMM runs a guest by now; what it may ask for is what it asked for before.
+    if (sealed_ && !known) {
+      return Fail(ErrorKind::kPermissionDenied,
+                  "the spawner is sealed: no such device was started");
+    }
+    if (!known) profiles_.push_back(profile);
+    SpawnOptions options = request.spawn;
+    for (size_t i = 0; i < request.inherited; ++i) options.inherit.emplace_back(fds[i]);
+    if (request.has_executable) options.executable = fds.back();
+    return jail::Spawn(options, context_);
+  }
+
+  Status Send(const std::vector<uint8_t>& answer, std::span<const sys::BorrowedFd> fds = {}) {
+    TRY(socket_.Send(answer, fds));
+    return {};
+  }
+
+  sys::UnixSocket socket_{sys::UniqueFd(kSocketFd)};
+  OutOfMemoryWatch out_of_memory_;
+  SpawnContext context_;
+  std::vector<Profile> profiles_;
+  bool sealed_ = false;
+};
+
+}  // namespace
+
+int SpawnerMain(int argc, char** argv) {
+  prctl(PR_SET_NAME, "spawner");
+  prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  // The terminal's signals are for the VMM, which ends this process.
+  signal(SIGINT, SIG_IGN);
+  signal(SIGTERM, SIG_IGN);
+  const auto has = [&](std::string_view word) {
+    return std::find(argv + 1, argv + argc, word) != argv + argc;
+  };
+  SetLogLabel("spawner");
+  SpawnerProcess process;
+  const Status ready = process.Prepare(has("empty-root"), has("best-effort"));
+  if (!ready.has_value()) {
+    LOG_ERROR("{}", ready.error().ToString());
+    return 1;
+  }
+  process.Serve();
+  return 0;
+}
+
+}  // namespace crosvm::jail
