@@ -228,6 +228,37 @@ Status CheckSharedDirs(const VmConfig& config) {
   return {};
 }
 
+// What only makes sense with `user`.
+Status CheckNetUser(const NetOptions& net) {
+  if (!net.user) {
+    const std::string_view key = !net.hostfwd.empty() ? "hostfwd"
+                                 : net.dns            ? "dns"
+                                 : net.restrict_all   ? "restrict"
+                                 : !net.allow.empty() ? "allow"
+                                 : net.host_loopback  ? "host-loopback"
+                                                      : "";
+    if (!key.empty()) return Bad("--net: {} needs user", key);
+    return {};
+  }
+  for (size_t i = 0; i < net.hostfwd.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      const HostForward& one = net.hostfwd[i];
+      const HostForward& other = net.hostfwd[j];
+      if (one.udp == other.udp && one.host == other.host && one.host_port == other.host_port) {
+        return Bad("--net: {} and {} take the same port of the host", other.ToString(),
+                   one.ToString());
+      }
+    }
+  }
+  constexpr size_t kMostForwards = 64;
+  constexpr size_t kMostAllowed = 256;
+  if (net.hostfwd.size() > kMostForwards)
+    return Bad("--net: {} forwards; {} at most", net.hostfwd.size(), kMostForwards);
+  if (net.allow.size() > kMostAllowed)
+    return Bad("--net: {} destinations to allow; {} at most", net.allow.size(), kMostAllowed);
+  return {};
+}
+
 }  // namespace
 
 Status CheckNet(const NetOptions& net) {
@@ -255,6 +286,9 @@ Status CheckNet(const NetOptions& net) {
     return Bad("--net: tap-name={} is not the name of an interface", net.tap_name);
   }
   if (net.user && net.vhost_net) return Bad("--net: user and vhost-net exclude each other");
+  if (net.user && net.vq_pairs != 1)
+    return Bad("--net: user has one pair of queues; leave out vq-pairs");
+  TRY(CheckNetUser(net));
   if (net.tap_fd && *net.tap_fd < 3) return Bad("--net: tap-fd={} must be 3 or more", *net.tap_fd);
   return {};
 }
@@ -271,6 +305,11 @@ Status Validate(VmConfig& config) {
   if (config.vsock && (config.vsock->cid < 3 || config.vsock->cid >= UINT32_MAX)) {
     return Bad("--cid {}: the guest's context id is from 3 to {}", config.vsock->cid,
                UINT32_MAX - 1);
+  }
+  // The options of a device travel as `key=value,…`.
+  if (config.vsock && config.vsock->path.find(',') != std::string::npos) {
+    return Bad("--vsock: path={} must not contain a comma; link it to another name",
+               config.vsock->path);
   }
   return {};
 }

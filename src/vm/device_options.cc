@@ -62,10 +62,15 @@ std::vector<DeviceRequest> DevicesOf(const config::VmConfig& config) {
   }
   if (!config.no_rng) requests.push_back({"rng", {}, {}});
   for (const config::NetOptions& net : config.nets) {
-    requests.push_back({"net", codec::FormatKeyValue(net), {}});
+    requests.push_back({net.user ? "net-user" : "net", codec::FormatKeyValue(net), {}});
   }
   if (config.vsock && !config.vsock->path.empty()) {
     requests.push_back({"vsock", codec::FormatKeyValue(*config.vsock), {}});
+  }
+  for (const config::SharedDirOptions& dir : config.shared_dirs) {
+    requests.push_back({dir.type == config::SharedDirType::kFs ? "fs" : "9p",
+                        codec::FormatKeyValue(dir, {.separator = config::kSharedDirSeparator}),
+                        {}});
   }
   return requests;
 }

@@ -1,13 +1,12 @@
 #include "devices/net/net_module.h"
 
-#include <sys/random.h>
-
 #include "base/log.h"
 #include "codec/cbor.h"
 #include "codec/fd_table.h"
 #include "codec/key_value.h"
 #include "config/net_options.h"
 #include "devices/net/net_device.h"
+#include "devices/net/net_user.h"
 #include "devices/net/net_wire.h"
 #include "devices/net/tap_port.h"
 #include "policies/net.h"
@@ -32,15 +31,6 @@ struct NetStart {
 // A name pattern of the reference's.
 constexpr const char* kNewTapName = "vmtap%d";
 
-// A random address of the locally administered range, for one machine.
-Mac MakeMac() {
-  Mac mac{};
-  if (getrandom(mac.data(), mac.size(), 0) != static_cast<ssize_t>(mac.size()))
-    LOG_WARN("no randomness for a MAC address");
-  mac[0] = static_cast<uint8_t>((mac[0] & 0xfc) | 0x02);
-  return mac;
-}
-
 Result<sys::TapInterface> OpenTap(const config::NetOptions& options) {
   if (!options.tap_name.empty()) return sys::AttachTap(options.tap_name, options.vq_pairs);
   if (options.tap_fd) {
@@ -62,8 +52,8 @@ Result<PreparedDevice> Prepare(std::string_view text) {
   const config::NetOptions options = TRY(codec::ParseKeyValue<config::NetOptions>(text));
   TRY(config::CheckNet(options));
   if (options.user) {
-    return Fail(ErrorKind::kUnsupported,
-                "--net user: this build has no user-mode network; use a tap interface");
+    return Fail(ErrorKind::kInvalidArgument, "a network without privilege is the device {}",
+                kUserModuleName);
   }
   if (options.vhost_net) {
     return Fail(ErrorKind::kUnsupported,

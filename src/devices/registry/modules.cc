@@ -4,8 +4,10 @@
 
 #include "devices/block/block_module.h"
 #include "devices/console/console_module.h"
+#include "devices/fs/fs_module.h"
 #include "devices/module/module.h"
 #include "devices/net/net_module.h"
+#include "devices/net/net_user.h"
 #include "devices/rng/rng_module.h"
 #include "devices/vsock/vsock_module.h"
 
@@ -15,7 +17,9 @@ std::span<const DeviceModule* const> AllModules() {
   static constexpr auto kModules = std::to_array<const DeviceModule*>({
       &block::kBlockModule,
       &console::kConsoleModule,
+      &fs::kFsModule,
       &net::kNetModule,
+      &net::kNetUserModule,
       &rng::kRngModule,
       &vsock::kVsockModule,
   });
