@@ -108,6 +108,15 @@ std::span<const Command> Table() {
        .min_positionals = 4,
        .max_positionals = 4,
        .run = &DiskCommand},
+      {.name = "vsock",
+       .positionals = "connect SOCKET PORT",
+       .summary = "connect standard input and output to a port of a guest",
+       .details = "SOCKET is the folder that the VM's --vsock cid=CID,path=FOLDER names, or the "
+                  "socket `connect` in it. Ends when the guest closes the stream; the end of the "
+                  "input closes our half of it.",
+       .min_positionals = 3,
+       .max_positionals = 3,
+       .run = &VsockCommand},
       {.name = "ps",
        .positionals = "[OPTIONS] SOCKET",
        .summary = "list the processes of a VM and their state",

@@ -6,6 +6,7 @@
 namespace crosvm::cli {
 
 Result<int> RunVmCommand(const Invocation& invocation);
+Result<int> VsockCommand(const Invocation& invocation);
 Result<int> StopCommand(const Invocation& invocation);
 Result<int> PowerbtnCommand(const Invocation& invocation);
 Result<int> SuspendCommand(const Invocation& invocation);
