@@ -35,6 +35,11 @@ struct SharedDirOptions {
   bool writeback = false;
   bool rewrite_security_xattrs = false;
   bool ascii_casefold = false;
+  bool ro = false;
+  bool posix_acl = false;
+  uint32_t max_open = 0;
+  uint32_t queues = 1;
+  uint32_t threads = 0;
 
   bool operator==(const SharedDirOptions&) const = default;
   static constexpr auto Describe() {
@@ -55,7 +60,16 @@ struct SharedDirOptions {
         Field("writeback", &SharedDirOptions::writeback, "let the guest delay writes"),
         Field("rewrite-security-xattrs", &SharedDirOptions::rewrite_security_xattrs,
               "store security.* attributes under a name of our own"),
-        Field("ascii_casefold", &SharedDirOptions::ascii_casefold, "ignore case in names"));
+        Field("ascii_casefold", &SharedDirOptions::ascii_casefold, "ignore case in names"),
+        Field("ro", &SharedDirOptions::ro, "refuse changes"),
+        Field("posix_acl", &SharedDirOptions::posix_acl, "let the guest use access control lists"),
+        Field("max-open", &SharedDirOptions::max_open,
+              "files the guest may have open at once; 0: as many as the limits allow")
+            .Range(0, 1U << 20),
+        Field("queues", &SharedDirOptions::queues, "request queues (type=fs)").Range(1, 16),
+        Field("threads", &SharedDirOptions::threads,
+              "threads that serve the directory; 0: by the number of CPUs")
+            .Range(0, 64));
   }
 };
 

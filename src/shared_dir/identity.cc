@@ -129,18 +129,6 @@ Status EnterWorkerThread(sys::BorrowedFd self_fds) {
   return {};
 }
 
-Result<sys::UniqueFd> OpenSelfFds() {
-  constexpr const char* kPath = "/proc/self/fd";
-  // Detached, so that ".." of it leads nowhere.
-  sys::UniqueFd cut(static_cast<int>(
-      syscall(SYS_open_tree, AT_FDCWD, kPath, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
-  if (cut.valid()) return cut;
-  Result<sys::UniqueFd> plain = sys::Open(kPath, O_PATH | O_DIRECTORY);
-  if (plain.has_value()) return plain;
-  return std::unexpected(std::move(plain).error().Context(
-      "a shared directory needs /proc mounted (`mount -t proc proc /proc`)"));
-}
-
 ScopedCaller::ScopedCaller(const Caller& caller) {
   ThreadState& state = thread_state;
   if (!state.known) {

@@ -29,15 +29,10 @@ struct Caller {
   mode_t umask = 0;  // applied by the host, which knows of default ACLs
 };
 
-// A thread that works on a share calls this first, once: it gets a working directory and an umask
-// of its own (the thread's, from then on), and the working directory is /proc/self/fd, where
-// extended attributes need it. Before the seccomp filter.
+// A thread that works on a share calls this first, once, with jail::OpenSelfFds(): it gets a
+// working directory and an umask of its own (the thread's, from then on), and the working directory
+// is /proc/self/fd, where extended attributes need it. Before the seccomp filter.
 Status EnterWorkerThread(sys::BorrowedFd self_fds);
-
-// /proc/self/fd, for opening again what is known by an O_PATH descriptor; cut out of the host's
-// /proc where rights allow, so that nothing else of /proc can be reached through it. To be called
-// by the process itself, before it gives up its rights and its root.
-Result<sys::UniqueFd> OpenSelfFds();
 
 // For the life of the object the calling thread creates files as the caller. Ids that do not exist
 // on the host side (not mapped, or no right to change) are left as they are: the file then belongs

@@ -70,7 +70,7 @@ struct AttributeChange {
 
 class Share {
  public:
-  // `root`: the directory (O_PATH suffices); `self_fds`: OpenSelfFds(); `state`: MakeState().
+  // `root`: the directory (O_PATH suffices); `self_fds`: jail::OpenSelfFds(); `state`: MakeState().
   static Result<std::unique_ptr<Share>> Create(sys::UniqueFd root, sys::UniqueFd self_fds,
                                                sys::BorrowedFd state, const ShareOptions& options);
   // The memory that outlives the device process: zero-filled, sealed.

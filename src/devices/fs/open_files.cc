@@ -1,0 +1,157 @@
+#include "devices/fs/open_files.h"
+
+#include <fcntl.h>
+
+#include "base/log.h"
+
+namespace crosvm::devices::fs {
+
+using shared_dir::OrErrno;
+using shared_dir::Refuse;
+
+OpenFiles::OpenFiles(shared_dir::Share& share, SessionState& session, UnnamedStore& unnamed,
+                     uint32_t max_open)
+    : share_(share),
+      session_(session),
+      unnamed_(unnamed),
+      max_open_(max_open / kShards * kShards),
+      slots_(max_open_) {
+  Recover();
+}
+
+OpenFiles::~OpenFiles() = default;
+
+void OpenFiles::Recover() {
+  std::map<uint64_t, sys::UniqueFd> unnamed = unnamed_.TakeAll();
+  const std::span<OpenRecord> records = session_.open_files();
+  for (uint32_t index = 0; index < max_open_; ++index) {
+    Shard& shard = shards_[index % kShards];
+    MutexLock lock(shard.mutex);
+    OpenRecord& record = records[index];
+    if (record.in_use != 1) {
+      if (record.generation != 0) shard.free.push_back(index);
+      if (record.generation != 0) shard.fresh = index / kShards + 1;
+      continue;
+    }
+    shard.fresh = index / kShards + 1;
+    const uint64_t handle = (uint64_t{record.generation} << 32) | (index + 1);
+    const int flags = static_cast<int>(record.flags) & ~(O_TRUNC | O_EXCL | O_CREAT);
+    const bool is_directory = record.is_directory != 0;
+    sys::UniqueFd file;
+    bool kept = false;
+    if (const auto entry = unnamed.find(handle); entry != unnamed.end()) {
+      file = std::move(entry->second);
+      kept = true;
+    } else if (auto opened = share_.Open(record.node, flags | (is_directory ? O_DIRECTORY : 0));
+               opened.has_value()) {
+      file = std::move(*opened);
+    } else {
+      LOG_WARN("an open file of the guest is lost: {}", strerror(opened.error().value));
+      record.in_use = 0;
+      shard.free.push_back(index);
+      continue;
+    }
+    Insert(slots_[index], record.node, std::move(file), flags, is_directory);
+    if (kept) slots_[index].unnamed = unnamed_.Put(handle, slots_[index].file->fd());
+  }
+}
+
+std::shared_ptr<OpenFile> OpenFiles::Insert(Slot& slot, shared_dir::NodeId node, sys::UniqueFd file,
+                                            int flags, bool is_directory) {
+  auto open = std::make_shared<OpenFile>();
+  open->file = std::make_shared<const sys::UniqueFd>(std::move(file));
+  open->node = node;
+  open->flags = flags;
+  open->is_directory = is_directory;
+  share_.AddOpen(node, open->file);
+  slot.file = open;
+  return open;
+}
+
+OrErrno<uint64_t> OpenFiles::Add(shared_dir::NodeId node, sys::UniqueFd file, int flags,
+                                 bool is_directory) {
+  // ORDERING: any spread will do.
+  const uint32_t first = next_shard_.fetch_add(1, std::memory_order_relaxed);
+  for (uint32_t attempt = 0; attempt < kShards; ++attempt) {
+    const uint32_t number = (first + attempt) % kShards;
+    Shard& shard = shards_[number];
+    MutexLock lock(shard.mutex);
+    uint32_t index = 0;
+    if (!shard.free.empty()) {
+      index = shard.free.back();
+      shard.free.pop_back();
+    } else if (shard.fresh < max_open_ / kShards) {
+      index = shard.fresh++ * static_cast<uint32_t>(kShards) + number;
+    } else {
+      continue;
+    }
+    OpenRecord& record = session_.open_files()[index];
+    ++record.generation;
+    if (record.generation == 0) record.generation = 1;
+    record.node = node;
+    record.flags = static_cast<uint32_t>(flags);
+    record.is_directory = is_directory ? 1 : 0;
+    // ORDERING: against this process' death alone.
+    std::atomic_signal_fence(std::memory_order_release);
+    record.in_use = 1;
+    Insert(slots_[index], node, std::move(file), flags, is_directory);
+    return (uint64_t{record.generation} << 32) | (index + 1);
+  }
+  return Refuse(ENFILE);
+}
+
+OpenFiles::Slot* OpenFiles::Validate(uint64_t handle) {
+  const auto number = static_cast<uint32_t>(handle);
+  if (number == 0 || number > max_open_) return nullptr;
+  Slot& slot = slots_[number - 1];
+  const bool same = session_.open_files()[number - 1].generation == handle >> 32;
+  return slot.file && same ? &slot : nullptr;
+}
+
+OrErrno<std::shared_ptr<OpenFile>> OpenFiles::Get(uint64_t handle) {
+  MutexLock lock(ShardOf(handle).mutex);
+  const Slot* const slot = Validate(handle);
+  if (slot == nullptr) return Refuse(EBADF);
+  return slot->file;
+}
+
+void OpenFiles::Remove(uint64_t handle) {
+  std::shared_ptr<OpenFile> closed;  // outside the lock
+  bool unnamed = false;
+  {
+    Shard& shard = ShardOf(handle);
+    MutexLock lock(shard.mutex);
+    Slot* const slot = Validate(handle);
+    if (slot == nullptr) return;
+    const uint32_t index = static_cast<uint32_t>(handle) - 1;
+    session_.open_files()[index].in_use = 0;
+    closed = std::move(slot->file);
+    slot->file.reset();
+    unnamed = std::exchange(slot->unnamed, false);
+    shard.free.push_back(index);
+  }
+  share_.RemoveOpen(closed->node, closed->file);
+  if (unnamed) unnamed_.Remove(handle);
+}
+
+void OpenFiles::RemoveAll() {
+  for (uint32_t index = 0; index < max_open_; ++index) {
+    const OpenRecord& record = session_.open_files()[index];
+    if (record.in_use == 1) Remove((uint64_t{record.generation} << 32) | (index + 1));
+  }
+}
+
+void OpenFiles::LosesName(shared_dir::NodeId node) {
+  // Rare: somebody deletes what is open. The table is small beside what the host then does.
+  for (uint32_t index = 0; index < max_open_; ++index) {
+    const OpenRecord& record = session_.open_files()[index];
+    if (record.in_use != 1 || record.node != node) continue;
+    const uint64_t handle = (uint64_t{record.generation} << 32) | (index + 1);
+    MutexLock lock(ShardOf(handle).mutex);
+    Slot* const slot = Validate(handle);
+    if (slot == nullptr || slot->unnamed) continue;
+    slot->unnamed = unnamed_.Put(handle, slot->file->fd());
+  }
+}
+
+}  // namespace crosvm::devices::fs

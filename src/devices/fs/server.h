@@ -1,0 +1,162 @@
+// The FUSE server: what each request of the guest's kernel means for the shared directory. Knows no
+// queues and no loop; called by the workers of FsDevice, several at a time, and by tests and the
+// fuzzer directly. No lock of its own: state is in Share (by shard), OpenFiles (by shard) and
+// SessionState.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "devices/fs/open_files.h"
+#include "devices/fs/request.h"
+#include "devices/fs/session_state.h"
+#include "devices/fs/unnamed_store.h"
+#include "shared_dir/share.h"
+
+namespace crosvm::devices::fs {
+
+enum class Cache : uint8_t { kNever, kAuto, kAlways };
+
+struct ServerOptions {
+  Cache cache = Cache::kAuto;
+  uint64_t timeout = 5;  // seconds that names and attributes stay valid in the guest
+  bool writeback = false;
+  bool posix_acl = false;
+  uint32_t max_open = 1024;
+};
+
+class Server {
+ public:
+  // `state`: a sealed memfd of SessionState::Bytes(options.max_open).
+  static Result<std::unique_ptr<Server>> Create(std::unique_ptr<shared_dir::Share> share,
+                                                sys::BorrowedFd state, sys::UnixSocket unnamed_in,
+                                                sys::UnixSocket unnamed_out,
+                                                const ServerOptions& options);
+  ~Server();
+
+  // One worker's place: `number` is its own, below kMaxWorkers.
+  struct Worker {
+    uint32_t number = 0;
+    WorkerBuffers buffers;
+  };
+
+  // Carries out the request in a chain. Returns the bytes written to `writable`. `recovered`: the
+  // chain was in flight when a predecessor died, which may have worked on it.
+  uint32_t Handle(std::span<const memory::GuestSlice> readable,
+                  std::span<const memory::GuestSlice> writable, Worker& worker, bool recovered);
+
+  // The driver is gone without a word (reset): as DESTROY.
+  void Forget();
+
+  shared_dir::Share& share() { return *share_; }
+
+ private:
+  using OkOrErrno = shared_dir::OkOrErrno;
+  template <typename T>
+  using OrErrno = shared_dir::OrErrno<T>;
+  using Stage = SessionState::Stage;
+
+  // What is known about an earlier attempt at the request, and what this one notes.
+  struct Attempt {
+    Stage before = Stage::kNone;
+    int64_t value = 0;   // kDone: of the earlier attempt
+    int64_t result = 0;  // to be noted of this one
+    bool MayHaveHappened(const OkOrErrno& result_now, int error) const {
+      return before == Stage::kBegun && !result_now.has_value() &&
+             result_now.error().value == error;
+    }
+  };
+  using Handler = OkOrErrno (Server::*)(Request&, Attempt&);
+  struct Operation {
+    Handler handler = nullptr;
+    bool once = false;  // cannot simply be done again
+    bool answered = true;
+  };
+  static const Operation* Find(uint32_t opcode);
+
+  Server(std::unique_ptr<shared_dir::Share> share, sys::UnixSocket unnamed_in,
+         sys::UnixSocket unnamed_out, const ServerOptions& options);
+
+  // server.cc: the session
+  OkOrErrno Init(Request& request, Attempt& attempt);
+  OkOrErrno Destroy(Request& request, Attempt& attempt);
+  OkOrErrno ForgetOne(Request& request, Attempt& attempt);
+  OkOrErrno ForgetMany(Request& request, Attempt& attempt);
+  OkOrErrno Interrupt(Request& request, Attempt& attempt);
+  OkOrErrno NotImplemented(Request& request, Attempt& attempt);
+
+  // server_names.cc
+  OkOrErrno Lookup(Request& request, Attempt& attempt);
+  OkOrErrno GetAttr(Request& request, Attempt& attempt);
+  OkOrErrno Statx(Request& request, Attempt& attempt);
+  OkOrErrno SetAttr(Request& request, Attempt& attempt);
+  OkOrErrno ReadLink(Request& request, Attempt& attempt);
+  OkOrErrno Symlink(Request& request, Attempt& attempt);
+  OkOrErrno MkNod(Request& request, Attempt& attempt);
+  OkOrErrno MkDir(Request& request, Attempt& attempt);
+  OkOrErrno Unlink(Request& request, Attempt& attempt);
+  OkOrErrno RmDir(Request& request, Attempt& attempt);
+  OkOrErrno Rename(Request& request, Attempt& attempt);
+  OkOrErrno Rename2(Request& request, Attempt& attempt);
+  OkOrErrno Link(Request& request, Attempt& attempt);
+  OkOrErrno SetXattr(Request& request, Attempt& attempt);
+  OkOrErrno GetXattr(Request& request, Attempt& attempt);
+  OkOrErrno ListXattr(Request& request, Attempt& attempt);
+  OkOrErrno RemoveXattr(Request& request, Attempt& attempt);
+  OkOrErrno StatFs(Request& request, Attempt& attempt);
+
+  // server_files.cc
+  OkOrErrno Open(Request& request, Attempt& attempt);
+  OkOrErrno OpenDir(Request& request, Attempt& attempt);
+  OkOrErrno Create(Request& request, Attempt& attempt);
+  OkOrErrno TmpFile(Request& request, Attempt& attempt);
+  OkOrErrno Read(Request& request, Attempt& attempt);
+  OkOrErrno Write(Request& request, Attempt& attempt);
+  OkOrErrno Release(Request& request, Attempt& attempt);
+  OkOrErrno Fsync(Request& request, Attempt& attempt);
+  OkOrErrno SyncFs(Request& request, Attempt& attempt);
+  OkOrErrno Fallocate(Request& request, Attempt& attempt);
+  OkOrErrno Lseek(Request& request, Attempt& attempt);
+  OkOrErrno CopyFileRange(Request& request, Attempt& attempt);
+  OkOrErrno Ioctl(Request& request, Attempt& attempt);
+  OkOrErrno ReadDir(Request& request, Attempt& attempt);
+  OkOrErrno ReadDirPlus(Request& request, Attempt& attempt);
+
+  uint64_t seconds() const { return options_.cache == Cache::kNever ? 0 : options_.timeout; }
+  bool Negotiated(uint64_t flag) const { return (session_->negotiated() & flag) != 0; }
+  fuse_attr Attributes(shared_dir::NodeId node, const struct statx& from) const;
+  fuse_entry_out Entry(const shared_dir::Found& found) const;
+  // Answers with an entry; gives its reference back when the answer does not fit.
+  OkOrErrno PutEntry(Request& request, const OrErrno<shared_dir::Found>& found);
+  OkOrErrno PutAttributes(Request& request, const OrErrno<struct statx>& attributes);
+  // The attributes of a node, by an open file where the guest names one.
+  OrErrno<struct statx> StatNode(shared_dir::NodeId node, bool by_handle, uint64_t handle);
+  OkOrErrno OpenNode(Request& request, Attempt& attempt, bool directory);
+  OkOrErrno PutCreated(Request& request, Attempt& attempt, OrErrno<shared_dir::Created> created,
+                       int flags);
+  OkOrErrno FinishCreate(Request& request, Attempt& attempt, OrErrno<shared_dir::Created> created,
+                         std::string_view name, int flags);
+  OkOrErrno RenameNames(Request& request, Attempt& attempt, uint64_t to, unsigned flags);
+  // What a creation answers: `made`, or what the earlier attempt has made.
+  template <typename Make>
+  OkOrErrno MakeEntry(Request& request, Attempt& attempt, std::string_view name, Make&& make);
+  int HostFlags(uint32_t flags) const;
+  uint32_t OpenAnswer(bool directory) const;
+  OkOrErrno ReadEntries(Request& request, bool plus);
+  // False: no room left, nothing was put.
+  OrErrno<bool> PutDirent(Request& request, const OpenFile& directory, const struct dirent64& entry,
+                          uint64_t room, bool plus);
+
+  const ServerOptions options_;
+  const std::unique_ptr<shared_dir::Share> share_;
+  std::unique_ptr<SessionState> session_;
+  UnnamedStore unnamed_;
+  std::unique_ptr<OpenFiles> open_;
+  uint64_t root_device_ = 0;
+};
+
+}  // namespace crosvm::devices::fs
