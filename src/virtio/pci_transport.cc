@@ -72,6 +72,7 @@ Status PciTransport::Initialize(const pci::InterruptContext& context, Options& o
   for (size_t i = 0; i < queues; ++i) kicks_.push_back(TRY(sys::EventFd::Create()));
   {
     MutexLock lock(mutex_);
+    seen_config_.resize(backend_->info().config_size);
     positions_.resize(queues);
     io_events_.resize(queues);
   }
@@ -290,11 +291,20 @@ void PciTransport::WriteCommon(uint32_t offset, std::span<const uint8_t> data) {
 
 void PciTransport::ReadDeviceConfig(uint32_t offset, std::span<uint8_t> data) {
   const uint32_t size = backend_->info().config_size;
-  if (offset >= size || backend_gone_.load()) return;
+  if (offset >= size) return;
   const size_t length = std::min<size_t>(data.size(), size - offset);
   MutexLock lock(mutex_);
-  const Status status = backend_->ReadConfig(offset, data.first(length));
-  if (!status.has_value()) OnBackendError(status.error().Clone());
+  const std::span<uint8_t> seen = std::span(seen_config_).subspan(offset, length);
+  if (!backend_gone_.load()) {
+    const Status status = backend_->ReadConfig(offset, data.first(length));
+    if (status.has_value()) {
+      std::copy_n(data.begin(), length, seen.begin());
+      return;
+    }
+    OnBackendError(status.error().Clone());
+  }
+  // A driver may read while a successor of the backend is on its way.
+  std::copy(seen.begin(), seen.end(), data.begin());
 }
 
 void PciTransport::WriteDeviceConfig(uint32_t offset, std::span<const uint8_t> data) {

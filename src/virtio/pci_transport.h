@@ -177,6 +177,8 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
   bool paused_ CROSVM_GUARDED_BY(mutex_) = false;
   std::optional<uint64_t> bar_base_ CROSVM_GUARDED_BY(mutex_);
   std::vector<RingPosition> positions_ CROSVM_GUARDED_BY(mutex_);
+  // What the driver has read of the configuration space last.
+  std::vector<uint8_t> seen_config_ CROSVM_GUARDED_BY(mutex_);
   std::vector<std::optional<uint64_t>> io_events_ CROSVM_GUARDED_BY(mutex_);
 
   // Set by the backend's thread without mutex_, which may be held by a call that waits for that

@@ -275,6 +275,17 @@ TEST_F(PciTransportTest, ResetOfADeadDeviceStillEnds) {
   EXPECT_EQ(Status(), 3U);
 }
 
+TEST_F(PciTransportTest, WhileADeviceIsReplacedTheDriverReadsWhatItRead) {
+  Drive();
+  EXPECT_EQ(Read(kDeviceConfigOffset, 4), 0x04030201U);
+  const int reads = backend_->config_reads;
+  backend_->failure = ErrorKind::kDisconnected;
+  EXPECT_EQ(Read(kDeviceConfigOffset, 4), 0x04030201U);
+  EXPECT_EQ(Read(kDeviceConfigOffset, 4), 0x04030201U);
+  EXPECT_EQ(backend_->config_reads, reads + 1);
+  EXPECT_EQ(Read(kDeviceConfigOffset + 4, 4), 0U);  // never read before
+}
+
 TEST_F(PciTransportTest, Clause_2_1_2_FailingDeviceNeedsReset) {
   Drive();
   UseMsix(0, 0);
