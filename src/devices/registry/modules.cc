@@ -8,6 +8,7 @@
 #include "devices/module/module.h"
 #include "devices/net/net_module.h"
 #include "devices/net/net_user.h"
+#include "devices/p9/p9_module.h"
 #include "devices/rng/rng_module.h"
 #include "devices/vsock/vsock_module.h"
 
@@ -20,6 +21,7 @@ std::span<const DeviceModule* const> AllModules() {
       &fs::kFsModule,
       &net::kNetModule,
       &net::kNetUserModule,
+      &p9::kP9Module,
       &rng::kRngModule,
       &vsock::kVsockModule,
   });

@@ -114,7 +114,8 @@ def Collect(folder, pattern, quick, kernels):
                 raise SystemExit(f"tests/e2e/{name}: {test._exception}")
             if quick and not getattr(test, "quick", False):
                 continue
-            if getattr(test, "kernel", None) not in kernels:
+            # 6.12-full is the same kernel with all its drivers.
+            if getattr(test, "kernel", "").removesuffix("-full") not in kernels:
                 continue
             classes.setdefault(type(test), []).append(test)
     if pattern:
@@ -162,7 +163,11 @@ def Main(folder, usage):
         print(f"tests/e2e/run: {settings.binary} is missing; build it: cmake --preset release && "
               "cmake --build --preset release", file=sys.stderr)
         return 1
-    if subprocess.run([os.path.join(SOURCE_DIR, "tools", "guest")]).returncode != 0:
+    guest = os.path.join(SOURCE_DIR, "tools", "guest")
+    full = {cls.kernel for cls, _ in classes if cls.kernel.endswith("-full")}
+    if subprocess.run([guest]).returncode != 0:
+        return 1
+    if full and subprocess.run([guest, "initramfs", *sorted(full)]).returncode != 0:
         return 1
     host_kvm.EnterOrContinue(NESTED_OPTIONS)
     if host_kvm.IsNested():

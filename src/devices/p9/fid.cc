@@ -1,0 +1,224 @@
+#include "devices/p9/fid.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "base/check.h"
+
+namespace crosvm::devices::p9 {
+namespace {
+
+// What counts of a predecessor's flags when a file is opened again.
+constexpr int kReopenFlags = O_ACCMODE | O_SYNC | O_DSYNC | O_DIRECTORY;
+
+}  // namespace
+
+Fid::~Fid() {
+  if (file_ != nullptr) share_.RemoveOpen(node_, file_);
+  share_.Forget(node_, 1);
+}
+
+bool Fid::open() const {
+  const MutexLock lock(file_mutex_);
+  return open_flags_ >= 0;
+}
+
+int Fid::open_flags() const {
+  const MutexLock lock(file_mutex_);
+  return open_flags_;
+}
+
+void Fid::SetOpen(sys::UniqueFd file, int flags) {
+  auto shared = std::make_shared<const sys::UniqueFd>(std::move(file));
+  share_.AddOpen(node_, shared);
+  const MutexLock lock(file_mutex_);
+  CHECK(file_ == nullptr);
+  file_ = std::move(shared);
+  open_flags_ = flags;
+}
+
+void Fid::SetOpenLater(int flags) {
+  const MutexLock lock(file_mutex_);
+  open_flags_ = flags;
+}
+
+OrErrno<shared_dir::Descriptor> Fid::File() {
+  const MutexLock lock(file_mutex_);
+  if (open_flags_ < 0) return Refuse(EBADF);
+  if (file_ == nullptr) {
+    sys::UniqueFd again = TRY(share_.Open(node_, open_flags_ & kReopenFlags));
+    file_ = std::make_shared<const sys::UniqueFd>(std::move(again));
+    share_.AddOpen(node_, file_);
+  }
+  return file_;
+}
+
+shared_dir::Descriptor Fid::FileIfOpen() {
+  OrErrno<shared_dir::Descriptor> file = File();
+  return file.has_value() ? std::move(*file) : nullptr;
+}
+
+// --- the table -----------------------------------------------------------------------------------
+
+// The layout is private to one version of the program: device and successor are the same binary.
+struct FidTable::Header {
+  uint32_t message_size;
+  uint32_t used_rows;  // rows from here on were never used
+};
+
+struct FidTable::Record {
+  uint64_t node;
+  uint32_t number;
+  uint32_t user;
+  int32_t open_flags;  // -1: not open
+  uint32_t live;       // written last
+};
+
+uint64_t FidTable::StateBytes() {
+  constexpr uint64_t kPage = 4096;
+  return (sizeof(Header) + uint64_t{kMaxFids} * sizeof(Record) + kPage - 1) / kPage * kPage;
+}
+
+FidTable::FidTable(shared_dir::Share& share, sys::MappedRegion region)
+    : share_(share), region_(std::move(region)) {
+}
+
+Result<std::unique_ptr<FidTable>> FidTable::Create(shared_dir::Share& share,
+                                                   sys::BorrowedFd state) {
+  sys::MappedRegion region =
+      TRY_CONTEXT(sys::MappedRegion::Shared(state, 0, StateBytes(), sys::MapAccess::kReadWrite),
+                  "mapping the table of fids");
+  std::unique_ptr<FidTable> table(new FidTable(share, std::move(region)));
+  table->Recover();
+  return table;
+}
+
+FidTable::Header& FidTable::header() const {
+  // SAFETY: the region is page-aligned and large enough.
+  return *reinterpret_cast<Header*>(region_.data());
+}
+
+FidTable::Record& FidTable::At(uint32_t row) const {
+  CHECK(row < kMaxFids);
+  // SAFETY: within the region, and aligned: the header's size is a multiple of a record's
+  // alignment.
+  return reinterpret_cast<Record*>(region_.data() + sizeof(Header))[row];
+}
+
+// TRUST: a predecessor that was taken over may have left anything here. Nodes are numbers that the
+// share checks; a number that is taken twice loses the second.
+void FidTable::Recover() {
+  const MutexLock lock(mutex_);
+  const uint32_t used = std::min(header().used_rows, kMaxFids);
+  header().used_rows = used;
+  for (uint32_t row = 0; row < used; ++row) {
+    Record& record = At(row);
+    const bool wanted = record.live == 1 && record.number != UINT32_MAX &&
+                        !fids_.contains(record.number) && share_.TypeOf(record.node).has_value();
+    if (!wanted) {
+      record.live = 0;
+      free_.push_back(row);
+      continue;
+    }
+    // The reference that the predecessor's fid held is this one's.
+    auto fid = std::make_shared<Fid>(share_, record.node, record.user);
+    if (record.open_flags >= 0) fid->SetOpenLater(record.open_flags);
+    fids_.emplace(record.number, Entry{.fid = std::move(fid), .row = row});
+  }
+}
+
+std::optional<uint32_t> FidTable::Allocate() {
+  if (!free_.empty()) {
+    const uint32_t row = free_.back();
+    free_.pop_back();
+    return row;
+  }
+  if (header().used_rows >= kMaxFids) return std::nullopt;
+  return header().used_rows++;
+}
+
+void FidTable::Write(uint32_t row, uint32_t number, const Fid& fid) {
+  Record& record = At(row);
+  record.live = 0;
+  // ORDERING: against this process' death alone, so the compiler's order is all that matters.
+  std::atomic_signal_fence(std::memory_order_release);
+  record.node = fid.node();
+  record.number = number;
+  record.user = fid.user();
+  record.open_flags = fid.open_flags();
+  // ORDERING: as above.
+  std::atomic_signal_fence(std::memory_order_release);
+  record.live = 1;
+}
+
+std::shared_ptr<Fid> FidTable::Find(uint32_t number) {
+  const MutexLock lock(mutex_);
+  const auto found = fids_.find(number);
+  return found == fids_.end() ? nullptr : found->second.fid;
+}
+
+OkOrErrno FidTable::Insert(uint32_t number, std::shared_ptr<Fid> fid) {
+  const MutexLock lock(mutex_);
+  if (number == UINT32_MAX || fids_.contains(number)) return Refuse(EBADF);
+  const std::optional<uint32_t> row = Allocate();
+  if (!row) return Refuse(ENFILE);
+  Write(*row, number, *fid);
+  fids_.emplace(number, Entry{.fid = std::move(fid), .row = *row});
+  return {};
+}
+
+OkOrErrno FidTable::Replace(uint32_t number, std::shared_ptr<Fid> fid) {
+  {
+    const MutexLock lock(mutex_);
+    if (const auto found = fids_.find(number); found != fids_.end()) {
+      Write(found->second.row, number, *fid);
+      std::swap(found->second.fid, fid);
+      return {};  // what was there goes after the lock
+    }
+  }
+  return Insert(number, std::move(fid));
+}
+
+void FidTable::RecordOpen(uint32_t number, int flags) {
+  const MutexLock lock(mutex_);
+  const auto found = fids_.find(number);
+  if (found != fids_.end()) At(found->second.row).open_flags = flags;
+}
+
+std::shared_ptr<Fid> FidTable::Remove(uint32_t number) {
+  const MutexLock lock(mutex_);
+  const auto found = fids_.find(number);
+  if (found == fids_.end()) return nullptr;
+  std::shared_ptr<Fid> fid = std::move(found->second.fid);
+  At(found->second.row).live = 0;
+  free_.push_back(found->second.row);
+  fids_.erase(found);
+  return fid;
+}
+
+void FidTable::Clear() {
+  std::unordered_map<uint32_t, Entry> all;  // outside the lock
+  const MutexLock lock(mutex_);
+  all.swap(fids_);
+  for (const auto& [number, entry] : all) At(entry.row).live = 0;
+  free_.clear();
+  header().used_rows = 0;
+}
+
+size_t FidTable::size() {
+  const MutexLock lock(mutex_);
+  return fids_.size();
+}
+
+uint32_t FidTable::message_size() const {
+  return header().message_size;
+}
+
+void FidTable::SetMessageSize(uint32_t bytes) {
+  header().message_size = bytes;
+}
+
+}  // namespace crosvm::devices::p9

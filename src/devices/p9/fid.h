@@ -1,0 +1,124 @@
+// What the client holds by number ("fids"): a file of the share, maybe open, or an extended
+// attribute that is being read or written. The numbers, the files and the way they are open lie in
+// memory that outlives the device process, so that a successor serves the same fids; descriptors
+// are opened again when they are needed first.
+//
+// Safe from every thread. A request holds its fid by a shared pointer, so a clunk beside it does
+// no harm: what the fid has is given back with the last pointer.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/result.h"
+#include "shared_dir/share.h"
+#include "sys/mapped_region.h"
+
+namespace crosvm::devices::p9 {
+
+using shared_dir::NodeId;
+using shared_dir::OkOrErrno;
+using shared_dir::OrErrno;
+using shared_dir::Refuse;
+
+// Of an extended attribute: its name, and the bytes of it that are there.
+struct Xattr {
+  std::string name;
+  std::vector<char> value;
+  uint64_t announced = 0;  // to be written: bytes that the client has promised
+  int flags = 0;           // to be written: XATTR_CREATE, XATTR_REPLACE
+  bool writing = false;
+};
+
+class Fid {
+ public:
+  // Takes over one reference on the node.
+  Fid(shared_dir::Share& share, NodeId node, uint32_t user)
+      : share_(share), node_(node), user_(user) {}
+  ~Fid();
+  Fid(const Fid&) = delete;
+  Fid& operator=(const Fid&) = delete;
+
+  NodeId node() const { return node_; }
+  uint32_t user() const { return user_; }  // of the guest; kNoUser: nobody in particular
+
+  bool open() const;
+  int open_flags() const;
+  // It is open from now on. REQUIRES: it was not.
+  void SetOpen(sys::UniqueFd file, int flags);
+  // As SetOpen(), by a predecessor: the file is opened when it is needed.
+  void SetOpenLater(int flags);
+  // EBADF when it is not open.
+  OrErrno<shared_dir::Descriptor> File();
+  // Null when it is not open (or could not be opened again).
+  shared_dir::Descriptor FileIfOpen();
+
+  Mutex mutex;
+  std::unique_ptr<Xattr> xattr CROSVM_GUARDED_BY(mutex);
+  // Readers of a directory go one after the other: the position belongs to the open file.
+  Mutex directory_mutex;
+
+ private:
+  shared_dir::Share& share_;
+  const NodeId node_;
+  const uint32_t user_;
+  mutable Mutex file_mutex_;
+  shared_dir::Descriptor file_ CROSVM_GUARDED_BY(file_mutex_);
+  int open_flags_ CROSVM_GUARDED_BY(file_mutex_) = -1;
+};
+
+class FidTable {
+ public:
+  // A client has one fid for each file that it remembers, so the bound is generous.
+  static constexpr uint32_t kMaxFids = 1U << 20;
+  static uint64_t StateBytes();
+
+  // Takes over the fids in `state` (all zero: none), a sealed memfd of StateBytes(). Entries that
+  // make no sense are dropped.
+  static Result<std::unique_ptr<FidTable>> Create(shared_dir::Share& share, sys::BorrowedFd state);
+
+  // Null when there is no such fid.
+  std::shared_ptr<Fid> Find(uint32_t number);
+  // EBADF when the number is taken, ENFILE when there are too many.
+  OkOrErrno Insert(uint32_t number, std::shared_ptr<Fid> fid);
+  // Insert(), or in the place of the fid that has the number.
+  OkOrErrno Replace(uint32_t number, std::shared_ptr<Fid> fid);
+  // For a successor: the fid is open, so.
+  void RecordOpen(uint32_t number, int flags);
+  // Null when there is no such fid.
+  std::shared_ptr<Fid> Remove(uint32_t number);
+  void Clear();
+  size_t size();
+
+  // The session's message size, kept for a successor; 0: no session.
+  uint32_t message_size() const;
+  void SetMessageSize(uint32_t bytes);
+
+ private:
+  struct Header;
+  struct Record;
+  struct Entry {
+    std::shared_ptr<Fid> fid;
+    uint32_t row = 0;
+  };
+
+  FidTable(shared_dir::Share& share, sys::MappedRegion region);
+  void Recover();
+  Header& header() const;
+  Record& At(uint32_t row) const;
+  std::optional<uint32_t> Allocate() CROSVM_REQUIRES(mutex_);
+  void Write(uint32_t row, uint32_t number, const Fid& fid) CROSVM_REQUIRES(mutex_);
+
+  shared_dir::Share& share_;
+  sys::MappedRegion region_;
+  Mutex mutex_;
+  std::unordered_map<uint32_t, Entry> fids_ CROSVM_GUARDED_BY(mutex_);
+  std::vector<uint32_t> free_ CROSVM_GUARDED_BY(mutex_);
+};
+
+}  // namespace crosvm::devices::p9

@@ -1,0 +1,239 @@
+// What a guest's driver that means harm sends.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "devices/p9/testing/session.h"
+
+namespace crosvm::devices::p9 {
+namespace {
+
+using testing::Reply;
+using testing::Session;
+
+class HostileTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    static const sys::UniqueFd self_fds = *jail::OpenSelfFds();
+    ASSERT_TRUE(shared_dir::EnterWorkerThread(self_fds).has_value());
+  }
+  void SetUp() override {
+    const sys::UniqueFd secret(
+        open(s_.Outside("secret").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    ASSERT_TRUE(sys::WriteAll(secret, "secret").has_value());
+    s_.WriteFile("f", "x");
+    s_.Begin();
+  }
+  void TearDown() override {
+    EXPECT_EQ(*sys::ReadFileToString(s_.Outside("secret")), "secret");
+    EXPECT_EQ(s_.Attach(999998, 0), 0u) << "the session goes on";
+    EXPECT_EQ(s_.Walk(999998, 999999, {"f"}), 0u);
+  }
+  // As root's parent would have it.
+  uint64_t PathOf(uint32_t fid) {
+    MessageWriter getattr;
+    getattr.U32(fid).U64(0);
+    const Reply reply = s_.Call(Type::kGetattr, std::move(getattr));
+    MessageReader in = reply.Reader();
+    in.U64();
+    in.U8();
+    in.U32();
+    return in.U64();
+  }
+
+  Session s_;
+};
+
+TEST_F(HostileTest, Hostile_DotDotStaysInTheShare) {
+  ASSERT_EQ(s_.Walk(0, 1, {"..", "..", "..", ".."}), 0u);
+  EXPECT_EQ(PathOf(1), PathOf(0));
+  EXPECT_NE(s_.Walk(1, 2, {"secret"}), 0u);
+  EXPECT_NE(s_.Walk(1, 2, {"..", "secret"}), 0u);
+  ASSERT_EQ(s_.Open(1, O_RDONLY), 0u);
+  // What a listing says of the root's parent is the root.
+  MessageWriter readdir;
+  readdir.U32(1).U64(0).U32(4096);
+  const Reply reply = s_.Call(Type::kReaddir, std::move(readdir));
+  MessageReader in = reply.Reader();
+  in.U32();
+  for (size_t left = reply.body.size() - 4; left > 0;) {
+    in.U8();
+    in.U32();
+    const uint64_t path = in.U64();
+    in.U64();
+    in.U8();
+    const std::string_view name = in.String();
+    ASSERT_TRUE(in.ok());
+    if (name == "..") EXPECT_EQ(path, PathOf(0));
+    left -= kQidBytes + 11 + name.size();
+  }
+}
+
+TEST_F(HostileTest, Hostile_NamesAreSingleComponents) {
+  const std::string long_name(256, 'n');
+  const std::string huge_name(60000, 'n');
+  const std::string with_nul("f\0g", 3);
+  for (const std::string& name :
+       {std::string(""), std::string("."), std::string("../secret"), std::string("/etc/passwd"),
+        std::string("a/b"), std::string("/"), long_name, huge_name, with_nul}) {
+    EXPECT_NE(s_.Walk(0, 1, {name}), 0u) << name.substr(0, 20);
+    ASSERT_EQ(s_.Walk(0, 2, {}), 0u);
+    EXPECT_NE(s_.Create(2, name), 0u);
+    EXPECT_NE(s_.MakeDirectory(2, name), 0u);
+    EXPECT_NE(s_.Symlink(2, name, "x"), 0u);
+    EXPECT_NE(s_.Unlink(2, name), 0u);
+    EXPECT_NE(s_.Unlink(2, name, AT_REMOVEDIR), 0u);
+    EXPECT_NE(s_.Rename(2, "f", 2, name), 0u);
+    EXPECT_NE(s_.Rename(2, name, 2, "g"), 0u);
+    MessageWriter link;
+    link.U32(2).U32(2).String(name);
+    EXPECT_NE(s_.Call(Type::kLink, std::move(link)).error, 0u);
+    EXPECT_EQ(s_.Clunk(2), 0u);
+  }
+  for (const std::string& name : {std::string(".."), std::string(".")}) {
+    EXPECT_NE(s_.Unlink(0, name, AT_REMOVEDIR), 0u);
+    EXPECT_NE(s_.MakeDirectory(0, name), 0u);
+    EXPECT_NE(s_.Rename(0, "f", 0, name), 0u);
+  }
+}
+
+TEST_F(HostileTest, Hostile_LinksAreNotFollowed) {
+  ASSERT_EQ(s_.Symlink(0, "out", ".."), 0u);
+  ASSERT_EQ(s_.Symlink(0, "abs", "/"), 0u);
+  ASSERT_EQ(s_.Symlink(0, "file", "../secret"), 0u);
+  ASSERT_EQ(s_.Symlink(0, "magic", "/proc/self/root"), 0u);
+  for (const char* name : {"out", "abs", "file", "magic"}) {
+    EXPECT_NE(s_.Walk(0, 1, {name, "secret"}), 0u) << name;
+    ASSERT_EQ(s_.Walk(0, 1, {name}), 0u);
+    EXPECT_NE(s_.Open(1, O_RDWR), 0u) << name;
+    EXPECT_NE(s_.Create(1, "x"), 0u) << name;
+    EXPECT_NE(s_.MakeDirectory(1, "x"), 0u) << name;
+    MessageWriter setattr;
+    setattr.U32(1).U32(kSetSize).U32(0).U32(0).U32(0).U64(0).U64(0).U64(0).U64(0).U64(0);
+    EXPECT_NE(s_.Call(Type::kSetattr, std::move(setattr)).error, 0u) << name;
+    EXPECT_EQ(s_.Clunk(1), 0u);
+  }
+  // The name turns into a link after the fid was made.
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  ASSERT_EQ(unlink(s_.Path("f").c_str()), 0);
+  ASSERT_EQ(symlink("../secret", s_.Path("f").c_str()), 0);
+  EXPECT_NE(s_.Open(1, O_RDWR | O_TRUNC), 0u);
+  ASSERT_EQ(unlink(s_.Path("f").c_str()), 0);
+  s_.WriteFile("f", "x");
+}
+
+TEST_F(HostileTest, Hostile_DirectoriesThatBecomeLinks) {
+  ASSERT_EQ(s_.MakeDirectory(0, "d"), 0u);
+  ASSERT_EQ(s_.Walk(0, 1, {"d"}), 0u);
+  ASSERT_EQ(rmdir(s_.Path("d").c_str()), 0);
+  ASSERT_EQ(symlink("..", s_.Path("d").c_str()), 0);
+  EXPECT_NE(s_.Walk(1, 2, {"secret"}), 0u);
+  EXPECT_NE(s_.Walk(0, 2, {"d", "secret"}), 0u);
+  EXPECT_NE(s_.MakeDirectory(1, "made"), 0u);
+  struct stat status{};
+  EXPECT_NE(stat(s_.Outside("made").c_str(), &status), 0);
+}
+
+TEST_F(HostileTest, Hostile_TheRootStays) {
+  EXPECT_NE(s_.Rename(0, "..", 0, "x"), 0u);
+  MessageWriter rename;
+  rename.U32(0).U32(0).String("x");
+  EXPECT_EQ(s_.Call(Type::kRename, std::move(rename)).error, static_cast<uint32_t>(EBUSY));
+  ASSERT_EQ(s_.Attach(5, 0), 0u);
+  MessageWriter remove;
+  remove.U32(5);
+  EXPECT_EQ(s_.Call(Type::kRemove, std::move(remove)).error, static_cast<uint32_t>(EBUSY));
+}
+
+TEST_F(HostileTest, Hostile_DeviceNodes) {
+  for (const uint32_t type : {uint32_t{S_IFCHR}, uint32_t{S_IFBLK}, uint32_t{S_IFDIR}, 0u}) {
+    MessageWriter node;
+    node.U32(0).String("node").U32(type | 0666).U32(1).U32(3).U32(0);
+    EXPECT_NE(s_.Call(Type::kMknod, std::move(node)).error, 0u) << type;
+  }
+}
+
+TEST_F(HostileTest, Hostile_FidsThatAreNot) {
+  for (const uint32_t fid : {1u, 0x7fffffffu, 0xfffffffeu, kNoFid}) {
+    EXPECT_EQ(s_.Read(fid), "error 9");
+    EXPECT_NE(s_.Write(fid, "x"), 0u);
+    EXPECT_NE(s_.Open(fid, O_RDONLY), 0u);
+    EXPECT_NE(s_.Clunk(fid), 0u);
+    EXPECT_NE(s_.Walk(fid, 2, {}), 0u);
+  }
+  EXPECT_NE(s_.Walk(0, kNoFid, {}), 0u);
+}
+
+// Every request cut off anywhere, and with a byte of it changed: an answer, no more.
+TEST_F(HostileTest, Hostile_TornMessages) {
+  std::vector<std::vector<uint8_t>> bodies;
+  for (int type = 0; type < 128; ++type) {
+    MessageWriter out;
+    out.U32(0).String("f").U32(0).U64(1).String("g").U32(9).U64(77);
+    bodies.push_back(std::move(out).Finish(static_cast<uint8_t>(type), 1));
+  }
+  for (const std::vector<uint8_t>& whole : bodies) {
+    // Neither ends the session, of which the next ones would not come through.
+    if (whole[4] == static_cast<uint8_t>(Type::kVersion) ||
+        whole[4] == static_cast<uint8_t>(Type::kClunk) ||
+        whole[4] == static_cast<uint8_t>(Type::kRemove)) {
+      continue;
+    }
+    for (size_t length = 0; length <= whole.size(); ++length) {
+      s_.Send(std::span(whole).first(length));
+    }
+    for (size_t at = 4; at < whole.size(); ++at) {
+      std::vector<uint8_t> changed = whole;
+      changed[at] ^= 0xff;
+      if (at != 4) s_.Send(changed);
+    }
+  }
+}
+
+TEST_F(HostileTest, Hostile_AnswersThatHaveNoRoom) {
+  for (uint64_t limit = 0; limit < 200; ++limit) {
+    MessageWriter getattr;
+    getattr.U32(0).U64(UINT64_MAX);
+    const Reply reply = s_.Call(Type::kGetattr, std::move(getattr), {}, false, limit);
+    if (limit < kErrorBytes) {
+      EXPECT_EQ(reply.type, 0);
+    } else {
+      EXPECT_EQ(reply.error != 0, limit < 160) << limit;
+    }
+  }
+}
+
+TEST_F(HostileTest, Hostile_OffsetsAndCounts) {
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  ASSERT_EQ(s_.Open(1, O_RDWR), 0u);
+  for (const uint64_t offset : {uint64_t{INT64_MAX}, uint64_t{1} << 63, UINT64_MAX}) {
+    EXPECT_NE(s_.Write(1, "x", offset), 0u);
+    EXPECT_TRUE(s_.Read(1, offset).empty() || s_.Read(1, offset).starts_with("error"));
+  }
+  EXPECT_EQ(s_.Read(1, 0, UINT32_MAX), "x");
+  // More announced than sent.
+  MessageWriter write;
+  write.U32(1).U64(0).U32(1 << 30);
+  EXPECT_EQ(s_.Call(Type::kWrite, std::move(write), "abc").error, static_cast<uint32_t>(EINVAL));
+  EXPECT_EQ(s_.ReadFile("f"), "x");
+}
+
+TEST_F(HostileTest, Hostile_StateOfATakenOverPredecessor) {
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  sys::UniqueFd garbage = *sys::CreateSealedMemfd("fids", FidTable::StateBytes());
+  std::vector<uint8_t> bytes(1 << 16);
+  for (uint32_t seed = 1; seed < 40; ++seed) {
+    uint32_t value = seed;
+    for (uint8_t& byte : bytes) {
+      value = value * 1664525 + 1013904223;
+      byte = static_cast<uint8_t>(value >> ((seed % 3) * 8));
+    }
+    ASSERT_TRUE(sys::PwriteAll(garbage, bytes, 0).has_value());
+    const auto server = Server::Create(s_.share(), garbage);
+    ASSERT_TRUE(server.has_value());
+  }
+}
+
+}  // namespace
+}  // namespace crosvm::devices::p9

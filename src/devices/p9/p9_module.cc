@@ -1,0 +1,144 @@
+#include "devices/p9/p9_module.h"
+
+#include <fcntl.h>
+
+#include "codec/cbor.h"
+#include "codec/fd_table.h"
+#include "codec/key_value.h"
+#include "config/shared_dir_options.h"
+#include "devices/p9/p9_device.h"
+#include "devices/p9/p9_server.h"
+#include "jail/self_fds.h"
+#include "policies/p9.h"
+#include "shared_dir/prepare.h"
+#include "shared_dir/share.h"
+#include "sys/file.h"
+#include "sys/memfd.h"
+
+namespace crosvm::devices::p9 {
+namespace {
+
+// What travels from Prepare to Create. The memory is the same in every process that follows one
+// that died.
+struct P9Start {
+  codec::FdSlot root;
+  codec::FdSlot nodes;
+  codec::FdSlot fids;
+  std::string tag;
+  bool rewrite_security_xattrs = false;
+  bool ascii_casefold = false;
+  bool ro = false;
+  uint32_t max_nodes = 0;
+  uint32_t max_descriptors = 0;
+  uint32_t threads = 1;
+
+  static constexpr auto Describe() {
+    return Fields(Field("root", &P9Start::root).Required(),
+                  Field("nodes", &P9Start::nodes).Required(),
+                  Field("fids", &P9Start::fids).Required(), Field("tag", &P9Start::tag),
+                  Field("rewrite_security_xattrs", &P9Start::rewrite_security_xattrs),
+                  Field("ascii_casefold", &P9Start::ascii_casefold), Field("ro", &P9Start::ro),
+                  Field("max_nodes", &P9Start::max_nodes),
+                  Field("max_descriptors", &P9Start::max_descriptors),
+                  Field("threads", &P9Start::threads).Range(1, 64));
+  }
+};
+
+// What only virtio-fs can do. Said instead of passed over.
+Status CheckOptions(const config::SharedDirOptions& options) {
+  const config::SharedDirOptions defaults;
+  if (options.tag.empty()) {
+    return Fail(ErrorKind::kInvalidArgument, "the tag is missing, by which the guest mounts {}",
+                options.path);
+  }
+  std::string_view key;
+  if (options.cache != defaults.cache) key = "cache";
+  if (options.writeback) key = "writeback";
+  if (options.timeout != defaults.timeout) key = "timeout";
+  if (options.posix_acl) key = "posix_acl";
+  if (options.queues != defaults.queues) key = "queues";
+  if (key.empty()) return {};
+  return Fail(ErrorKind::kInvalidArgument,
+              "{} is an option of type=fs; with 9p the guest chooses it when it mounts (`mount -t "
+              "9p -o cache=…`), so leave it out",
+              key);
+}
+
+Result<PreparedDevice> Prepare(std::string_view text) {
+  const config::SharedDirOptions options = TRY(codec::ParseKeyValue<config::SharedDirOptions>(
+      text, {.separator = config::kSharedDirSeparator}));
+  TRY(CheckOptions(options));
+  shared_dir::PreparedShare share = TRY(shared_dir::PrepareShare({.path = options.path,
+                                                                  .uidmap = options.uidmap,
+                                                                  .gidmap = options.gidmap,
+                                                                  .max_open = options.max_open}));
+  sys::UniqueFd fids = TRY(sys::CreateSealedMemfd("crosvm-9p-fids", FidTable::StateBytes()));
+
+  PreparedDevice prepared;
+  P9Start start{.root = prepared.fds.Put(std::move(share.root)),
+                .nodes = prepared.fds.Put(std::move(share.state)),
+                .fids = prepared.fds.Put(std::move(fids)),
+                .tag = options.tag,
+                .rewrite_security_xattrs = options.rewrite_security_xattrs,
+                .ascii_casefold = options.ascii_casefold,
+                .ro = options.ro,
+                .max_nodes = share.max_nodes,
+                .max_descriptors = share.max_descriptors,
+                .threads = options.threads != 0 ? options.threads : shared_dir::DefaultThreads()};
+  prepared.start = codec::ToCbor(start);
+  prepared.jail.root_path = std::move(share.root_path);
+  prepared.jail.root = start.root;
+  prepared.jail.root_writable = !options.ro;
+  prepared.jail.uid_map = std::move(share.uid_map);
+  prepared.jail.gid_map = std::move(share.gid_map);
+  prepared.jail.keep_capabilities = std::move(share.keep_capabilities);
+  prepared.jail.max_open_files = share.max_open_files;
+  prepared.jail.self_fds = true;
+  return prepared;
+}
+
+// In a jail the directory is the root, as a mount of its own that is nosuid, nodev and, where asked
+// for, read-only; the descriptor from outside is of the host's mount.
+Result<sys::UniqueFd> InsideJail(sys::UniqueFd outside) {
+  sys::UniqueFd root = TRY(sys::Open("/", O_PATH | O_DIRECTORY));
+  const struct stat there = TRY(sys::Stat(outside));
+  const struct stat here = TRY(sys::Stat(root));
+  const bool same = there.st_dev == here.st_dev && there.st_ino == here.st_ino;
+  return same ? std::move(root) : std::move(outside);
+}
+
+Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
+                                               const CreateContext& context) {
+  const P9Start start = TRY(codec::FromCbor<P9Start>(prepared.start, prepared.fds.size()));
+  sys::UniqueFd outside = TRY(prepared.fds.Take(start.root));
+  sys::UniqueFd root = TRY(InsideJail(std::move(outside)));
+  sys::UniqueFd self_fds =
+      context.self_fds.valid() ? TRY(context.self_fds.Dup()) : TRY(jail::OpenSelfFds());
+  const sys::UniqueFd nodes = TRY(prepared.fds.Take(start.nodes));
+  const sys::UniqueFd fids = TRY(prepared.fds.Take(start.fids));
+  std::unique_ptr<shared_dir::Share> share =
+      TRY(shared_dir::Share::Create(std::move(root), std::move(self_fds), nodes,
+                                    {.max_nodes = start.max_nodes,
+                                     .max_descriptors = start.max_descriptors,
+                                     .read_only = start.ro,
+                                     .rewrite_security_xattrs = start.rewrite_security_xattrs,
+                                     .ascii_casefold = start.ascii_casefold}));
+  std::unique_ptr<Server> server = TRY(Server::Create(*share, fids));
+  return P9Device::Create(context.loop, std::move(share), std::move(server),
+                          {.tag = start.tag, .threads = start.threads});
+}
+
+}  // namespace
+
+const DeviceModule kP9Module = {
+    .name = "9p",
+    .summary = "a directory of the host (9P2000.L over virtio)",
+    .option_help =
+        "PATH:TAG[:ro][:uidmap=MAP][:gidmap=MAP][:rewrite-security-xattrs=BOOL]"
+        "[:ascii_casefold=BOOL][:max-open=N][:threads=N]",
+    .prepare = &Prepare,
+    .create = &Create,
+    .policy = policies::kP9,
+};
+
+}  // namespace crosvm::devices::p9
