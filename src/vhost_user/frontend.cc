@@ -109,12 +109,17 @@ Status Frontend::Handshake() {
   TRY(Set(Request::kSetOwner, {}));
   std::vector<uint16_t>& sizes = options_.info.queue_sizes;
   uint64_t queues = sizes.size();
-  if (Has(kProtocolMq)) queues = TRY(GetU64(Request::kGetQueueNum));
+  if (Has(kProtocolMq)) {
+    queues = TRY(GetU64(Request::kGetQueueNum));
+    if (options_.counts_pairs) queues = 2 * std::min<uint64_t>(queues, sizes.size()) + 1;
+  }
+  if (Has(kProtocolConfig)) options_.local_config.clear();
   if (active_ && queues < sizes.size()) {
     return Fail(ErrorKind::kUnsupported, "the new device process has fewer queues");
   }
   if (queues < sizes.size()) sizes.resize(queues);
-  const uint64_t features = backend_features_ & ~kHiddenFeatures;
+  uint64_t features = backend_features_ & ~kHiddenFeatures;
+  if (options_.fitting != nullptr) features = options_.fitting(features);
   if (!active_) {
     options_.info.features = features;
   } else if ((features_ & ~features) != 0) {

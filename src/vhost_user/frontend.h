@@ -33,6 +33,10 @@ struct FrontendOptions {
   virtio::DeviceInfo info;
   // For back-ends without the CONFIG protocol feature: the configuration space, answered from here.
   std::vector<uint8_t> local_config;
+  // GET_QUEUE_NUM counts pairs of queues, and one more is for control: network back-ends.
+  bool counts_pairs = false;
+  // Takes away what cannot be without another feature that the back-end lacks; null: nothing.
+  uint64_t (*fitting)(uint64_t features) = nullptr;
   std::chrono::milliseconds handshake_timeout{5000};
   std::chrono::milliseconds reply_timeout{2000};
   // For the calls that let the device finish its requests.

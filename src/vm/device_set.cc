@@ -1,15 +1,12 @@
 #include "vm/device_set.h"
 
-#include <linux/virtio_blk.h>
-#include <linux/virtio_console.h>
-#include <linux/virtio_ids.h>
-
 #include <algorithm>
 #include <atomic>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "sys/file.h"
+#include "vm/foreign_devices.h"
 
 namespace crosvm::vm {
 namespace {
@@ -35,25 +32,6 @@ constexpr std::string_view StateName(State state) {
   return "?";
 }
 
-// What a foreign back-end cannot tell by the protocol. Queues that it does not have are dropped by
-// the frontend.
-Result<virtio::DeviceInfo> ForeignInfo(std::string_view kind) {
-  constexpr uint16_t kQueueSize = 256;
-  virtio::DeviceInfo info;
-  if (kind == "blk") {
-    info.device_id = VIRTIO_ID_BLOCK;
-    info.queue_sizes.assign(16, kQueueSize);
-    info.config_size = sizeof(virtio_blk_config);
-  } else if (kind == "console") {
-    info.device_id = VIRTIO_ID_CONSOLE;
-    info.queue_sizes.assign(2, kQueueSize);
-    info.config_size = sizeof(virtio_console_config);
-  } else {
-    return Fail(ErrorKind::kUnsupported, "--vhost-user-{} is not built into this version", kind);
-  }
-  return info;
-}
-
 }  // namespace
 
 struct DeviceSet::Managed {
@@ -64,6 +42,7 @@ struct DeviceSet::Managed {
   std::vector<sock_filter> policy_override;           // as LaunchOptions::policy_override
   std::optional<device_host::PendingDevice> pending;  // from Add() to PlugAll()
   device_host::HostedDevice hosted;
+  vhost_user::FrontendOptions foreign;  // when `module` is null
   std::shared_ptr<vhost_user::Frontend> frontend;
   std::shared_ptr<virtio::PciTransport> transport;
   State state = State::kRunning;
@@ -124,7 +103,7 @@ Status DeviceSet::AddForeign(std::string_view kind, const std::string& socket_pa
   device->kind = fmt::format("vhost-user-{}", kind);
   device->label = fmt::format("{} at {}", device->kind, socket_path);
   device->hosted.vhost_user = TRY(sys::UnixSocket::Connect(socket_path, sys::SocketType::kStream));
-  device->hosted.info = TRY(ForeignInfo(kind));
+  device->foreign = TRY(ForeignDevice(kind));
   devices_.push_back(std::move(device));
   return {};
 }
@@ -136,16 +115,22 @@ Status DeviceSet::PlugAll() {
           TRY_CONTEXT(std::move(*device->pending).Finish(), "starting {}", device->label);
       device->pending.reset();
     }
-    TRY_CONTEXT(Plug(*device, std::move(device->hosted.vhost_user), device->hosted.info),
-                "starting {}", device->label);
+    TRY_CONTEXT(Plug(*device), "starting {}", device->label);
     if (device->module != nullptr) TRY(WatchProcess(*device));
   }
   return {};
 }
 
-Status DeviceSet::Plug(Managed& device, sys::UnixSocket socket, virtio::DeviceInfo info) {
+Status DeviceSet::Plug(Managed& device) {
+  vhost_user::FrontendOptions options;
+  if (device.module == nullptr) {
+    options = std::move(device.foreign);
+  } else {
+    options.info = device.hosted.info;
+  }
+  options.name = device.label;
   device.frontend = TRY(vhost_user::Frontend::Connect(
-      context_.loop, std::move(socket), {.name = device.label, .info = std::move(info)}));
+      context_.loop, std::move(device.hosted.vhost_user), std::move(options)));
   const resources::PciSlot slot = TRY(slots_.Allocate(0, device.label));
   const pci::InterruptContext interrupts{context_.vm, context_.interrupts.router(), context_.loop};
   device.transport = TRY(virtio::PciTransport::Create(
@@ -328,9 +313,12 @@ std::vector<control::ProcessInfo> DeviceSet::Describe() const {
   for (const std::unique_ptr<Managed>& device : devices_) {
     const bool process = device->hosted.process.valid();
     processes.push_back({.name = device->label,
+                         .role = device->module == nullptr ? "foreign" : "device",
                          .pid = process ? device->hosted.process.pid() : 0,
                          .state = std::string(StateName(device->state)),
-                         .restarts = device->restarts});
+                         .restarts = device->restarts,
+                         .layers = device->hosted.layers.Names(),
+                         .allowed_calls = device->hosted.allowed_calls});
   }
   return processes;
 }

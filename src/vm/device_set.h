@@ -78,7 +78,7 @@ class DeviceSet {
  private:
   struct Managed;
 
-  Status Plug(Managed& device, sys::UnixSocket socket, virtio::DeviceInfo info);
+  Status Plug(Managed& device);
   Result<device_host::PendingDevice> BeginLaunch(const Managed& device) const;
   // How a device's process ended, in its own last words where it had some. Reaps it.
   std::string DescribeEnd(Managed& device) const;
