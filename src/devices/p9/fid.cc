@@ -16,6 +16,12 @@ constexpr int kReopenFlags = O_ACCMODE | O_SYNC | O_DSYNC | O_DIRECTORY;
 
 }  // namespace
 
+bool XattrBudget::Take(uint64_t bytes) {
+  if (used_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= kBytes) return true;
+  Return(bytes);
+  return false;
+}
+
 Fid::~Fid() {
   if (file_ != nullptr) share_.RemoveOpen(node_, file_);
   share_.Forget(node_, 1);
@@ -31,13 +37,14 @@ int Fid::open_flags() const {
   return open_flags_;
 }
 
-void Fid::SetOpen(sys::UniqueFd file, int flags) {
+bool Fid::SetOpen(sys::UniqueFd file, int flags) {
   auto shared = std::make_shared<const sys::UniqueFd>(std::move(file));
-  share_.AddOpen(node_, shared);
   const MutexLock lock(file_mutex_);
-  CHECK(file_ == nullptr);
+  if (open_flags_ >= 0) return false;
   file_ = std::move(shared);
   open_flags_ = flags;
+  share_.AddOpen(node_, file_);
+  return true;
 }
 
 void Fid::SetOpenLater(int flags) {

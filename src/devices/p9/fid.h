@@ -7,6 +7,7 @@
 // no harm: what the fid has is given back with the last pointer.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -26,8 +27,29 @@ using shared_dir::OkOrErrno;
 using shared_dir::OrErrno;
 using shared_dir::Refuse;
 
+// What extended attributes that are being read or written may take together: the guest decides how
+// many there are.
+class XattrBudget {
+ public:
+  static constexpr uint64_t kBytes = 16 << 20;
+
+  // False when there is not so much left.
+  bool Take(uint64_t bytes);
+  void Return(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> used_{0};  // ORDERING: relaxed everywhere, a count on its own
+};
+
 // Of an extended attribute: its name, and the bytes of it that are there.
 struct Xattr {
+  explicit Xattr(XattrBudget& whole) : budget(whole) {}
+  ~Xattr() { budget.Return(charged); }
+  Xattr(const Xattr&) = delete;
+  Xattr& operator=(const Xattr&) = delete;
+
+  XattrBudget& budget;
+  uint64_t charged = 0;
   std::string name;
   std::vector<char> value;
   uint64_t announced = 0;  // to be written: bytes that the client has promised
@@ -49,8 +71,8 @@ class Fid {
 
   bool open() const;
   int open_flags() const;
-  // It is open from now on. REQUIRES: it was not.
-  void SetOpen(sys::UniqueFd file, int flags);
+  // It is open from now on. False when it was before, by a request beside this one.
+  bool SetOpen(sys::UniqueFd file, int flags);
   // As SetOpen(), by a predecessor: the file is opened when it is needed.
   void SetOpenLater(int flags);
   // EBADF when it is not open.

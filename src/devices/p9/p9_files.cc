@@ -99,7 +99,7 @@ OkOrErrno Server::Lopen(Call& call) {
     if (!call.request.replayed) return Refuse(EBUSY);
   } else {
     sys::UniqueFd file = TRY(share_.Open(fid->node(), kept));
-    fid->SetOpen(std::move(file), kept & ~O_TRUNC);
+    if (!fid->SetOpen(std::move(file), kept & ~O_TRUNC)) return Refuse(EBUSY);
     fids_->RecordOpen(number, kept & ~O_TRUNC);
   }
   // 0: pieces as large as a message carries.
@@ -384,7 +384,7 @@ OkOrErrno Server::Xattrwalk(Call& call) {
     return Refuse(EINVAL);
   }
   const std::shared_ptr<Fid> fid = TRY(FidOf(number));
-  auto xattr = std::make_unique<Xattr>();
+  auto xattr = std::make_unique<Xattr>(xattr_budget_);
   if (name.empty()) {
     xattr->value = TRY(share_.ListXattr(fid->node()));
   } else {
@@ -395,6 +395,8 @@ OkOrErrno Server::Xattrwalk(Call& call) {
     xattr->value.shrink_to_fit();
   }
   const uint64_t size = xattr->value.size();
+  if (!xattr_budget_.Take(size)) return Refuse(ENOMEM);
+  xattr->charged = size;
   TRY(share_.Reference(fid->node()));
   auto made = std::make_shared<Fid>(share_, fid->node(), fid->user());
   {
@@ -422,11 +424,13 @@ OkOrErrno Server::Xattrcreate(Call& call) {
   if (fid->open()) return Refuse(EBUSY);
   const MutexLock lock(fid->mutex);
   if (fid->xattr != nullptr) return Refuse(EBUSY);
-  fid->xattr = std::make_unique<Xattr>(Xattr{.name = std::string(name),
-                                             .value = {},
-                                             .announced = size,
-                                             .flags = static_cast<int>(flags),
-                                             .writing = true});
+  if (!xattr_budget_.Take(size)) return Refuse(ENOMEM);
+  fid->xattr = std::make_unique<Xattr>(xattr_budget_);
+  fid->xattr->charged = size;
+  fid->xattr->name = name;
+  fid->xattr->announced = size;
+  fid->xattr->flags = static_cast<int>(flags);
+  fid->xattr->writing = true;
   return {};
 }
 

@@ -4,6 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <thread>
+
 #include "devices/p9/testing/session.h"
 
 namespace crosvm::devices::p9 {
@@ -217,6 +220,44 @@ TEST_F(HostileTest, Hostile_OffsetsAndCounts) {
   write.U32(1).U64(0).U32(1 << 30);
   EXPECT_EQ(s_.Call(Type::kWrite, std::move(write), "abc").error, static_cast<uint32_t>(EINVAL));
   EXPECT_EQ(s_.ReadFile("f"), "x");
+}
+
+TEST_F(HostileTest, Hostile_AttributesThatAreNeverFinished) {
+  uint32_t error = 0;
+  uint32_t fid = 1;
+  for (; fid < 10000 && error == 0; ++fid) {
+    ASSERT_EQ(s_.Walk(0, fid, {"f"}), 0u);
+    MessageWriter create;
+    create.U32(fid).String("user.x").U64(65536).U32(0);
+    error = s_.Call(Type::kXattrcreate, std::move(create)).error;
+  }
+  EXPECT_EQ(error, static_cast<uint32_t>(ENOMEM));
+  EXPECT_EQ(fid - 2, XattrBudget::kBytes / 65536);
+  EXPECT_NE(s_.Clunk(1), 0u) << "nothing of it was written";
+  MessageWriter create;
+  create.U32(fid - 1).String("user.x").U64(65536).U32(0);
+  EXPECT_EQ(s_.Call(Type::kXattrcreate, std::move(create)).error, 0u) << "one went";
+}
+
+TEST_F(HostileTest, Hostile_OneFidOpenedOnManyThreads) {
+  for (int round = 0; round < 20; ++round) {
+    ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+    std::vector<std::thread> threads;
+    std::atomic<int> opened = 0;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&] {
+        MessageWriter lopen;
+        lopen.U32(1).U32(O_RDWR);
+        const std::vector<uint8_t> bytes =
+            std::move(lopen).Finish(static_cast<uint8_t>(Type::kLopen), 1);
+        const Answer answer = s_.server().Handle({.bytes = bytes, .answer_limit = 100});
+        if (answer.bytes.at(4) == AnswerTo(Type::kLopen)) ++opened;
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(opened, 1);
+    EXPECT_EQ(s_.Clunk(1), 0u);
+  }
 }
 
 TEST_F(HostileTest, Hostile_StateOfATakenOverPredecessor) {

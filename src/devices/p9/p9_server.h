@@ -116,6 +116,7 @@ class Server {
   uint32_t RoomFor(const Call& call, uint32_t header) const;
 
   shared_dir::Share& share_;
+  XattrBudget xattr_budget_;  // before the fids, which give back to it
   std::unique_ptr<FidTable> fids_;
   LockTable locks_;
   std::atomic<uint32_t> message_size_{0};  // 0: no session
