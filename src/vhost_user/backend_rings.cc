@@ -107,8 +107,8 @@ Status BackendServer::MaybeStart(uint16_t index) {
         .position = virtio::RingPosition::FromVringBase(vring.base, packed())};
     std::unique_ptr<virtio::InflightQueue> inflight = TRY(MakeInflight(index));
     sys::EventFd kick = TRY(vring.kick.Dup());
-    sys::EventFd call;
-    if (vring.call.valid()) call = TRY(vring.call.Dup());
+    // A front-end that gives none now may give one later, in this one's place.
+    sys::EventFd call = TRY(vring.call.valid() ? vring.call.Dup() : sys::EventFd::Create());
     virtio::Queue queue = TRY(virtio::Queue::Create(memory_, config, std::move(kick),
                                                     std::move(call), std::move(inflight)));
     if (vring.error.valid()) {

@@ -1,5 +1,9 @@
 #include "vhost_user/backend_server.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -20,6 +24,19 @@ constexpr int kMessagesPerWake = 16;
 // A front-end may choose its queue size without asking us; what a device must be able to bear at
 // least.
 constexpr uint16_t kAlwaysAcceptedSize = 1024;
+
+// Under the same number, as threads of the device may be signalling by it: they use the one or the
+// other, never a closed one.
+Status ReplaceCall(const sys::EventFd& running, const sys::EventFd& by) {
+  sys::EventFd nobody = TRY(sys::EventFd::Create());
+  struct stat info{};
+  // What cannot be an eventfd is not written to (EventFd::Adopt()).
+  const bool usable =
+      by.valid() && fstat(by.fd().get(), &info) == 0 && (info.st_mode & S_IFMT) == 0;
+  const int source = usable ? by.fd().get() : nobody.fd().get();
+  if (dup3(source, running.fd().get(), O_CLOEXEC) < 0) return FailErrno("changing a call eventfd");
+  return {};
+}
 
 Status NoFds(const Message& message) {
   if (message.fds.empty()) return {};
@@ -339,11 +356,7 @@ Status BackendServer::SetVringKick(Message& message) {
 Status BackendServer::SetVringCall(Message& message) {
   VringFile file = TRY(TakeVringFile(message));
   Vring& vring = vrings_[file.index];
-  if (vring.state != RingState::kStopped && file.event.valid()) {
-    *vring.running_call = TRY(file.event.Dup());
-  } else if (vring.state != RingState::kStopped) {
-    *vring.running_call = sys::EventFd();
-  }
+  if (vring.state != RingState::kStopped) TRY(ReplaceCall(*vring.running_call, file.event));
   vring.call = std::move(file.event);
   return {};
 }

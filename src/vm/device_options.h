@@ -11,7 +11,7 @@ namespace crosvm::vm {
 
 struct DeviceRequest {
   std::string module;  // DeviceModule::name; for a foreign process the kind alone
-  std::string option;  // what the module's Prepare takes
+  std::string option;  // what the module's Prepare takes; for a foreign process its tag
   std::string socket;  // a foreign process' socket; empty: ours
 };
 

@@ -2,6 +2,7 @@
 
 #include <linux/virtio_blk.h>
 #include <linux/virtio_console.h>
+#include <linux/virtio_fs.h>
 #include <linux/virtio_ids.h>
 // The control queue's header has a member of a name that C++ reserves.
 #ifdef __clang__
@@ -15,6 +16,7 @@
 #pragma clang diagnostic pop
 #endif
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -62,11 +64,28 @@ vhost_user::FrontendOptions ForeignNet() {
   return options;
 }
 
+vhost_user::FrontendOptions ForeignFs(std::string_view tag) {
+  constexpr size_t kMaxRequestQueues = 16;
+  constexpr uint16_t kFsQueueSize = 1024;
+  vhost_user::FrontendOptions options;
+  options.info.device_id = VIRTIO_ID_FS;
+  options.info.queue_sizes.assign(1 + kMaxRequestQueues, kFsQueueSize);
+  options.info.config_size = sizeof(virtio_fs_config);
+  // Most leave the configuration space, with the tag, to the front-end.
+  virtio_fs_config config{};
+  memcpy(config.tag, tag.data(), std::min(tag.size(), sizeof(config.tag)));
+  config.num_request_queues = 1;
+  options.local_config.resize(sizeof(config));
+  memcpy(options.local_config.data(), &config, sizeof(config));
+  return options;
+}
+
 }  // namespace
 
-Result<vhost_user::FrontendOptions> ForeignDevice(std::string_view kind) {
+Result<vhost_user::FrontendOptions> ForeignDevice(std::string_view kind, std::string_view tag) {
   vhost_user::FrontendOptions options;
   if (kind == "net") return ForeignNet();
+  if (kind == "fs") return ForeignFs(tag);
   if (kind == "blk") {
     options.info.device_id = VIRTIO_ID_BLOCK;
     options.info.queue_sizes.assign(16, kQueueSize);

@@ -9,8 +9,8 @@
 
 namespace crosvm::vm {
 
-// Without the name. Queues that the back-end does not have are dropped by the front-end.
-// kUnsupported for a kind that this version does not know.
-Result<vhost_user::FrontendOptions> ForeignDevice(std::string_view kind);
+// Without the name. `tag`: of a shared directory. Queues that the back-end does not have are
+// dropped by the front-end. kUnsupported for a kind that this version does not know.
+Result<vhost_user::FrontendOptions> ForeignDevice(std::string_view kind, std::string_view tag = {});
 
 }  // namespace crosvm::vm
