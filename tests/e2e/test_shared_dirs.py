@@ -1,0 +1,267 @@
+"""Shared directories over virtio-fs: the root file system, cache modes, access control, restarts, isolation."""
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+
+import images
+import settings
+from e2e import E2eTest, EachKernel
+from guest_paths import PathOf
+
+MIB = 1 << 20
+
+
+class ShareTest(E2eTest):
+    """A share of its own on a memory file system of the host."""
+
+    keys = "cache=auto"
+    ordered = True
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.share = tempfile.mkdtemp(prefix="share-", dir="/dev/shm")
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        shutil.rmtree(cls.share, ignore_errors=True)
+
+    def Host(self, *names):
+        return os.path.join(self.share, *names)
+
+    def BootWith(self, keys=None, root=True, more=(), **options):
+        words = ["--shared-dir", f"{self.share}:data:type=fs:{keys or self.keys}", *more]
+        if root:
+            images.CopyRoot(self.Path("root"))
+            words = ["-r", self.Path("root"), *words]
+        options.setdefault("mem", 320)
+        vm = self.Vm(options=words, **options)
+        vm.Boot(25)
+        type(self).shared = vm
+        return vm
+
+    def Mount(self, place="/mnt", tag="data", options="rw"):
+        self.Shared().Check(f"mkdir -p {place} && mount -t virtiofs -o {options} {tag} {place}")
+
+
+@EachKernel
+class SharedRoot(ShareTest):
+    """`--shared-dir DIR:TAG:type=fs:cache=always -p "rootfstype=virtiofs root=TAG"`, with the jail."""
+
+    quick = True
+
+    def test_1_boot(self):
+        subprocess.run(["/sbin/debugfs", "-R", f"rdump / {self.share}", PathOf("root")], check=True,
+                       capture_output=True)
+        os.makedirs(self.Host("mnt"), exist_ok=True)
+        vm = self.Vm(options=["--shared-dir", f"{self.share}:mtdfake:type=fs:cache=always"],
+                     params="rootfstype=virtiofs root=mtdfake rw", mem=320)
+        vm.Boot(25)
+        type(self).shared = vm
+        self.assertIn("mtdfake / virtiofs rw", vm.Check("cat /proc/mounts"))
+
+    def test_2_files(self):
+        vm = self.Shared()
+        vm.Check("mkdir /work && cd /work && echo hello > a && ln -s a b && ln a c && mkfifo d && chmod 640 a")
+        self.assertEqual(vm.Check("cat /work/b /work/c"), "hello\nhello\n")
+        self.assertEqual(stat.S_IMODE(os.stat(self.Host("work/a")).st_mode), 0o640)
+        self.assertEqual(os.readlink(self.Host("work/b")), "a")
+        self.assertTrue(stat.S_ISFIFO(os.stat(self.Host("work/d")).st_mode))
+        self.assertEqual(os.stat(self.Host("work/a")).st_nlink, 2)
+
+    def test_3_users(self):
+        self.Shared().Check("chown 1000:2000 /work/a && chmod 777 /work && "
+                            "su -s /bin/sh nobody -c 'echo mine > /work/mine' || true; "
+                            "chown 7:8 /work/mine 2>/dev/null || echo x > /work/mine")
+        status = os.stat(self.Host("work/a"))
+        self.assertEqual((status.st_uid, status.st_gid), (1000, 2000))
+
+    def test_4_many(self):
+        vm = self.Shared()
+        vm.Check("cd /work && mkdir many && for i in $(seq 1 60); do echo $i > many/f$i; done", 60)
+        self.assertEqual(len(os.listdir(self.Host("work/many"))), 60)
+        self.assertEqual(vm.Check("cat /work/many/* | awk '{s+=$1} END {print s}'", 60).strip(), "1830")
+        vm.Check("mv /work/many /work/other && rm -r /work/other", 60)
+        self.assertFalse(os.path.exists(self.Host("work/other")))
+
+    def test_5_power_off(self):
+        self.Shared().PowerOff()
+
+
+class SharedDirs(ShareTest):
+    """Several shares of one VM: cache modes, read-only, attributes, lists, locks, a second mount."""
+
+    quick = True
+
+    def test_1_boot(self):
+        words = []
+        for name, keys in (("never", "cache=never"), ("always", "cache=always:timeout=1"),
+                           ("back", "writeback=true:cache=always"), ("ro", "ro"), ("acl", "posix_acl:queues=2")):
+            os.mkdir(self.Host(name))
+            with open(self.Host(name, "file"), "w", encoding="ascii") as file:
+                file.write("before\n")
+            words += ["--shared-dir", f"{self.Host(name)}:{name}:type=fs:{keys}"]
+        vm = self.BootWith("timeout=1", more=words, cpus=2)
+        for name in ("never", "always", "back", "acl"):
+            self.Mount(f"/mnt/{name}", name)
+        self.Mount("/mnt/ro", "ro", "ro")
+        self.Mount("/mnt/all", "data")
+        self.assertEqual(vm.Check("cat /mnt/*/file | uniq -c").split(), ["5", "before"])
+
+    def test_2_changes_of_the_host(self):
+        vm = self.Shared()
+        for name in ("never", "always", "acl"):
+            with open(self.Host(name, "file"), "w", encoding="ascii") as file:
+                file.write("after the change\n")
+            with open(self.Host(name, "new"), "w", encoding="ascii") as file:
+                file.write("new\n")
+        self.assertEqual(vm.Check("cat /mnt/never/file /mnt/never/new"), "after the change\nnew\n")
+        # Names and attributes are valid for a second at the most.
+        vm.Check("sleep 1.2; for i in always acl; do stat /mnt/$i/new; done")
+        self.assertEqual(vm.Check("stat -c %s /mnt/always/file /mnt/acl/file").split()[0], "17")
+
+    def test_3_read_only(self):
+        vm = self.Shared()
+        for command in ("touch /mnt/ro/x", "rm /mnt/ro/file", "echo x > /mnt/ro/file"):
+            self.assertNotEqual(vm.Shell(command)[0], 0)
+        # The share refuses, not the mount option alone.
+        status, output = vm.Shell("mount -o remount,rw /mnt/ro; touch /mnt/ro/x")
+        self.assertNotEqual(status, 0)
+        self.assertIn("Read-only file system", output)
+        self.assertEqual(os.listdir(self.Host("ro")), ["file"])
+
+    def test_4_data(self):
+        vm = self.Shared()
+        for name in ("never", "always", "back", "acl"):
+            digest = images.Random(self.Host(name, "random"), 3 * MIB + 17, 7)
+            self.assertEqual(vm.Check(f"sha256sum /mnt/{name}/random", 60).split()[0], digest)
+            copied = vm.Check(f"cd /mnt/{name} && dd if=random of=copy bs=77777 2>/dev/null && sync && sha256sum copy",
+                              60).split()[0]
+            self.assertEqual(copied, digest)
+            self.assertEqual(images.Sha256(self.Host(name, "copy")), digest)
+
+    def test_5_attributes_and_lists(self):
+        vm = self.Shared()
+        vm.Check("setfattr -n user.color -v green /mnt/acl/file")
+        self.assertEqual(os.getxattr(self.Host("acl", "file"), "user.color"), b"green")
+        self.assertIn("green", vm.Check("getfattr -d /mnt/acl/file"))
+        vm.Check("setfacl -m u:1000:rw /mnt/acl/file && setfacl -d -m g:50:rx /mnt/acl && mkdir /mnt/acl/below")
+        self.assertIn("user:1000:rw-", vm.Check("getfacl -n /mnt/acl/file"))
+        self.assertIn("default:group:50:r-x", vm.Check("getfacl -n /mnt/acl/below"))
+
+    def test_6_locks(self):
+        # Between processes of the guest; its kernel keeps them.
+        self.Shared().Check("cd /mnt/acl; (flock -x 9; sleep 2) 9> lock & sleep 0.5; "
+                            "! flock -n -x lock true && flock -x lock true", 30)
+
+    def test_7_times_and_sizes(self):
+        vm = self.Shared()
+        vm.Check("cd /mnt/acl && touch -d '2001-02-03 04:05:06' old && truncate -s 1M old && chmod 4711 old")
+        status = os.stat(self.Host("acl", "old"))
+        self.assertEqual(status.st_size, MIB)
+        self.assertEqual(stat.S_IMODE(status.st_mode), 0o4711)
+        vm.Check("cd /mnt/acl && exec 8<>gone && rm gone && echo here >&8 && stat -L -c %s /proc/self/fd/8 && exec 8>&-")
+
+    def test_8_unmount_and_rebind(self):
+        vm = self.Shared()
+        vm.Check("umount /mnt/never && umount /mnt/acl", 30)
+        vm.Check("cd /sys/bus/virtio/drivers/virtiofs && for d in virtio*; do "
+                 "[ -e $d ] && mount | grep -q nothing; done; true")
+        self.Mount("/mnt/never", "never")
+        self.Mount("/mnt/acl", "acl")
+        vm.Check("cat /mnt/never/file /mnt/acl/file")
+
+    def test_9_power_off(self):
+        self.Shared().PowerOff()
+
+
+class SharedDirRestart(ShareTest):
+    """The process of a share is killed under load; the guest sees a delay."""
+
+    def Kill(self):
+        for pid, command in self.Shared().Processes():
+            if "fs[0]" in command:
+                os.kill(pid, signal.SIGKILL)
+                return pid
+        self.fail("there is no process of the share")
+
+    def test_1_boot(self):
+        self.BootWith("cache=never")
+        self.Mount()
+
+    def test_2_open_files_and_nodes_stay(self):
+        vm = self.Shared()
+        vm.Check("cd /mnt && mkdir -p a/b && echo one > a/b/file && exec 7<a/b/file && exec 8<>unnamed && "
+                 "echo kept >&8 && rm unnamed")
+        before = self.Kill()
+        vm.Check("cd /mnt/a/b && cat <&7 && echo more >&8 && stat -L -c %s /proc/self/fd/8", 60)
+        self.assertEqual(vm.Check("stat -L -c %s /proc/$$/fd/8; exec 7<&-; exec 8>&-; cat /mnt/a/b/file").split(),
+                         ["10", "one"])
+        self.assertNotIn(before, [pid for pid, _ in vm.Processes()])
+
+    def test_3_killed_under_load(self):
+        vm = self.Shared()
+        digest = images.Random(self.Host("source"), 4 * MIB, 11)
+        vm.Send("9999 (cd /mnt; for i in 1 2 3; do mkdir d$i && dd if=source of=d$i/copy bs=64k 2>/dev/null && "
+                "mv d$i/copy d$i/moved && ln d$i/moved d$i/link && mv d$i e$i || echo FAILED; done; echo > finished) "
+                "> /tmp/load.log 2>&1 &\n")
+        kills = 0
+        deadline = time.monotonic() + 100
+        for name in ("d1", "d2", "d3"):
+            while not os.path.exists(self.Host(name)) and not os.path.exists(self.Host("e" + name[1])):
+                if time.monotonic() > deadline:
+                    self.fail("the load does not get on: " + vm.Check("cat /tmp/load.log"))
+                time.sleep(0.02)
+            if kills < 2:
+                self.Kill()
+                kills += 1
+        vm.Check("for i in $(seq 1 600); do [ -e /mnt/finished ] && break; sleep 0.1; done; cat /tmp/load.log; "
+                 "[ -e /mnt/finished ] && ! [ -s /tmp/load.log ]", 100)
+        for i in (1, 2, 3):
+            self.assertEqual(sorted(os.listdir(self.Host(f"e{i}"))), ["link", "moved"])
+            self.assertEqual(images.Sha256(self.Host(f"e{i}", "link")), digest)
+
+    def test_4_power_off(self):
+        self.Shared().PowerOff()
+
+
+class ForeignSharedDir(ShareTest):
+    """`--vhost-user-fs`: our server on its own, and Debian's."""
+
+    quick = False
+
+    def StartServer(self, command, path):
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.STDOUT)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        deadline = time.monotonic() + 20
+        while not os.path.exists(path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertTrue(os.path.exists(path))
+        return server
+
+    def UseServer(self, command, path):
+        self.StartServer(command, path)
+        images.CopyRoot(self.Path("root"))
+        vm = self.Vm(options=["-r", self.Path("root"), "--vhost-user-fs", f"{path}:data"], mem=320)
+        vm.Boot(25)
+        vm.Check("mount -t virtiofs data /mnt && echo hello > /mnt/file && mkdir /mnt/sub && mv /mnt/file /mnt/sub")
+        with open(self.Host("sub", "file"), encoding="ascii") as file:
+            self.assertEqual(file.read(), "hello\n")
+        vm.PowerOff()
+        shutil.rmtree(self.Host("sub"))
+
+    def test_1_ours(self):
+        path = self.Path("ours.sock")
+        self.UseServer([settings.binary, "device", "fs", "--socket-path", path, f"{self.share}:data:type=fs"], path)
+
+    def test_2_debians(self):
+        path = self.Path("theirs.sock")
+        self.UseServer(["/usr/lib/qemu/virtiofsd", f"--socket-path={path}", "-o", f"source={self.share}", "-o",
+                        "sandbox=chroot"], path)
