@@ -15,6 +15,7 @@ constexpr Option kPowerbtnOptions[] = {
      .value = "SECONDS",
      .help = "then wait until the VM has ended; status 1 if it has not"}};
 constexpr Option kDoctorOptions[] = {{.name = "json", .help = "print JSON"}};
+constexpr Option kJsonOnly[] = {{.name = "json", .help = "print JSON"}};
 constexpr Option kPsOptions[] = {kTimeout, {.name = "json", .help = "print JSON"}};
 constexpr Option kDeviceOptions[] = {{.name = "socket-path",
                                       .value = "PATH",
@@ -117,6 +118,16 @@ std::span<const Command> Table() {
        .min_positionals = 3,
        .max_positionals = 3,
        .run = &VsockCommand},
+      {.name = "net",
+       .positionals = "[OPTIONS] [forward|unforward INDEX FORWARD] SOCKET",
+       .summary = "show the network interfaces of a VM, or change their port forwards",
+       .details =
+           "INDEX counts the interfaces in the order of the command line, from 0. FORWARD is as in "
+           "--net user,hostfwd=: tcp|udp:[ADDRESS]:PORT-[GUEST]:PORT.",
+       .options = kJsonOnly,
+       .min_positionals = 1,
+       .max_positionals = 4,
+       .run = &NetCommand},
       {.name = "ps",
        .positionals = "[OPTIONS] SOCKET",
        .summary = "list the processes of a VM and their state",

@@ -14,6 +14,7 @@ Result<int> ResumeCommand(const Invocation& invocation);
 Result<int> BalloonCommand(const Invocation& invocation);
 Result<int> BalloonStatsCommand(const Invocation& invocation);
 Result<int> DiskCommand(const Invocation& invocation);
+Result<int> NetCommand(const Invocation& invocation);
 Result<int> PsCommand(const Invocation& invocation);
 Result<int> EventsCommand(const Invocation& invocation);
 Result<int> DeviceCommand(const Invocation& invocation);

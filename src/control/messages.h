@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/describe.h"
+#include "control/net_messages.h"
 
 namespace crosvm::control {
 
@@ -95,7 +96,7 @@ struct Events {
 };
 
 using Request =
-    std::variant<Exit, Suspend, Resume, Powerbtn, BalloonCommand, DiskCommand, Ps, Events>;
+    std::variant<Exit, Suspend, Resume, Powerbtn, BalloonCommand, DiskCommand, Ps, Events, Net, NetForward>;
 
 struct Ok {
   static constexpr std::string_view kName = "Ok";
@@ -148,15 +149,38 @@ struct BalloonReport {
   }
 };
 
+// What the kernel tells of a process, as the one who asks sees it (usage.h); not sent by a VM.
+struct ProcessUsage {
+  uint64_t pss_kib = 0;  // memory, shared pages divided by their users; guest memory is part of it
+  uint64_t uss_kib = 0;  // memory that nobody shares
+  uint32_t threads = 0;
+  uint32_t descriptors = 0;
+  std::vector<std::string> namespaces;  // those that are not the asker's: "user", "net", …
+  bool operator==(const ProcessUsage&) const = default;
+  static constexpr auto Describe() {
+    return Fields(
+        Field("pss_kib", &ProcessUsage::pss_kib), Field("uss_kib", &ProcessUsage::uss_kib),
+        Field("threads", &ProcessUsage::threads), Field("descriptors", &ProcessUsage::descriptors),
+        Field("namespaces", &ProcessUsage::namespaces));
+  }
+};
+
 struct ProcessInfo {
-  std::string name;  // "vmm", "block[0]"
-  int32_t pid = 0;   // 0: a thread of the VMM
+  std::string name;  // "vmm", "spawner", "block[0]"
+  std::string role;  // "vmm", "spawner", "device", "foreign" (a device that another process serves)
+  int32_t pid = 0;   // 0: a thread of the VMM, or not ours
   std::string state;
   uint32_t restarts = 0;
+  std::vector<std::string> layers;  // of the jail, those in force: "user", "seccomp", …
+  uint32_t allowed_calls = 0;       // system calls of its policy; 0: not limited, or not known
+  std::optional<ProcessUsage> usage;
   bool operator==(const ProcessInfo&) const = default;
   static constexpr auto Describe() {
-    return Fields(Field("name", &ProcessInfo::name), Field("pid", &ProcessInfo::pid),
-                  Field("state", &ProcessInfo::state), Field("restarts", &ProcessInfo::restarts));
+    return Fields(Field("name", &ProcessInfo::name), Field("role", &ProcessInfo::role),
+                  Field("pid", &ProcessInfo::pid), Field("state", &ProcessInfo::state),
+                  Field("restarts", &ProcessInfo::restarts), Field("layers", &ProcessInfo::layers),
+                  Field("allowed_calls", &ProcessInfo::allowed_calls),
+                  Field("usage", &ProcessInfo::usage));
   }
 };
 struct ProcessList {
@@ -183,6 +207,6 @@ struct Event {
   }
 };
 
-using Response = std::variant<Ok, Err, ErrorText, BalloonReport, ProcessList, Event>;
+using Response = std::variant<Ok, Err, ErrorText, BalloonReport, ProcessList, Event, NetList>;
 
 }  // namespace crosvm::control

@@ -58,7 +58,7 @@ void DeviceServer::OnControl() {
     auto* const controllable = dynamic_cast<devices::Controllable*>(device_.get());
     const Status handled =
         controllable != nullptr
-            ? controllable->HandleControl(request->message)
+            ? controllable->HandleQuery(request->message, reply)
             : Status(Fail(ErrorKind::kUnsupported, "this device takes no control messages"));
     if (!handled.has_value()) reply.error = handled.error().ToString();
   }

@@ -23,8 +23,10 @@ Result<UniqueFd> OpenTunDevice() {
   const int fd = RetryEintr([] { return open(kTunDevice, O_RDWR | O_NONBLOCK | O_CLOEXEC); });
   if (fd >= 0) return UniqueFd(fd);
   if (errno == ENOENT || errno == ENODEV || errno == ENXIO) {
-    return FailErrno("opening {}: this host's kernel has no tap interfaces; try `modprobe tun`",
-                     kTunDevice);
+    return FailErrno(
+        "opening {}: this host's kernel has no tap interfaces; try `modprobe tun`, or use --net "
+        "user",
+        kTunDevice);
   }
   if (errno == EACCES || errno == EPERM) {
     return FailErrno(
@@ -125,8 +127,10 @@ Result<TapInterface> MakeTap(const std::string& name, uint16_t queues) {
     if (first.error().sys_errno() == EPERM) {
       return Fail(
           ErrorKind::kPermissionDenied,
-          "making a tap interface needs CAP_NET_ADMIN; have an administrator run `ip tuntap "
-          "add mode tap user $USER name crosvm0` and use --net tap-name=crosvm0");
+          "making a tap interface needs CAP_NET_ADMIN; use --net user, which needs nothing, or "
+          "have "
+          "an administrator run `ip tuntap add mode tap user $USER name crosvm0` and use --net "
+          "tap-name=crosvm0");
     }
     if (first.error().sys_errno() == EBUSY) {
       return Fail(ErrorKind::kAlreadyExists,

@@ -1,5 +1,8 @@
 #include "vm/device_set.h"
 
+#include <linux/virtio_ids.h>
+#include <poll.h>
+
 #include <algorithm>
 #include <atomic>
 
@@ -37,13 +40,14 @@ constexpr std::string_view StateName(State state) {
 struct DeviceSet::Managed {
   std::string label;
   std::string kind;
-  const devices::DeviceModule* module = nullptr;      // null: foreign
+  const devices::DeviceModule* module = nullptr;      // null: foreign, or the kernel's
   devices::PreparedDevice prepared;                   // kept for restarts
   std::vector<sock_filter> policy_override;           // as LaunchOptions::policy_override
   std::optional<device_host::PendingDevice> pending;  // from Add() to PlugAll()
   device_host::HostedDevice hosted;
   vhost_user::FrontendOptions foreign;  // when `module` is null
   std::shared_ptr<vhost_user::Frontend> frontend;
+  std::shared_ptr<virtio::Backend> kernel;  // instead of a frontend
   std::shared_ptr<virtio::PciTransport> transport;
   State state = State::kRunning;
   uint32_t restarts = 0;
@@ -55,6 +59,9 @@ struct DeviceSet::Managed {
   event::Watch control_watch;
   event::Clock::time_point last_answer;
   bool ping_pending = false;
+  uint32_t answers_due = 0;  // of its control channel, which answers in order
+  // Changes at run time that a successor is told of.
+  std::vector<devices::ChangeForward> forwards;
 };
 
 DeviceSet::DeviceSet(const DeviceContext& context, const DevicePolicy& policy,
@@ -98,14 +105,23 @@ Status DeviceSet::Add(const devices::DeviceModule& module, std::string_view opti
   return {};
 }
 
-Status DeviceSet::AddForeign(std::string_view kind, const std::string& socket_path) {
+Status DeviceSet::AddForeign(std::string_view kind, const std::string& socket_path,
+                             std::string_view tag) {
   auto device = std::make_unique<Managed>();
   device->kind = fmt::format("vhost-user-{}", kind);
   device->label = fmt::format("{} at {}", device->kind, socket_path);
   device->hosted.vhost_user = TRY(sys::UnixSocket::Connect(socket_path, sys::SocketType::kStream));
-  device->foreign = TRY(ForeignDevice(kind));
+  device->foreign = TRY(ForeignDevice(kind, tag));
   devices_.push_back(std::move(device));
   return {};
+}
+
+void DeviceSet::AddKernel(std::string_view kind, std::shared_ptr<virtio::Backend> backend) {
+  auto device = std::make_unique<Managed>();
+  device->kind = kind;
+  device->label = backend->name();
+  device->kernel = std::move(backend);
+  devices_.push_back(std::move(device));
 }
 
 Status DeviceSet::PlugAll() {
@@ -121,7 +137,7 @@ Status DeviceSet::PlugAll() {
   return {};
 }
 
-Status DeviceSet::Plug(Managed& device) {
+Status DeviceSet::ConnectFrontend(Managed& device) {
   vhost_user::FrontendOptions options;
   if (device.module == nullptr) {
     options = std::move(device.foreign);
@@ -131,11 +147,16 @@ Status DeviceSet::Plug(Managed& device) {
   options.name = device.label;
   device.frontend = TRY(vhost_user::Frontend::Connect(
       context_.loop, std::move(device.hosted.vhost_user), std::move(options)));
+  return {};
+}
+
+Status DeviceSet::Plug(Managed& device) {
+  if (device.kernel == nullptr) TRY(ConnectFrontend(device));
   const resources::PciSlot slot = TRY(slots_.Allocate(0, device.label));
   const pci::InterruptContext interrupts{context_.vm, context_.interrupts.router(), context_.loop};
   device.transport = TRY(virtio::PciTransport::Create(
       interrupts,
-      {.backend = device.frontend,
+      {.backend = device.kernel != nullptr ? device.kernel : device.frontend,
        .memory = context_.memory,
        .intx = context_.interrupts.Intx(slot.device, 0),
        .intx_irq = static_cast<uint8_t>(x86_64::IntxGsi(slot.device, 0)),
@@ -202,6 +223,7 @@ void DeviceSet::OnControlReadable(Managed& device) {
   }
   device.last_answer = context_.loop.Now();
   device.ping_pending = false;
+  if (device.answers_due > 0) --device.answers_due;
   if (!reply->message.error.empty()) {
     // A device that was taken over may send as many and as long ones as it likes.
     constexpr size_t kMaxLogged = 512;
@@ -220,6 +242,7 @@ void DeviceSet::OnHeartbeat() {
     }
     if (device->ping_pending) continue;
     if (device->hosted.control.Send(devices::Ping{}).has_value()) {
+      ++device->answers_due;
       device->ping_pending = true;
       device->last_answer = now;
     }
@@ -247,7 +270,8 @@ void DeviceSet::OnFailed(Managed& device, std::string why) {
   }
   std::string obstacle;
   if (device.module == nullptr) {
-    obstacle = "it is served by a foreign process";
+    obstacle =
+        device.kernel != nullptr ? "it is the kernel's" : "it is served by a foreign process";
   } else if (policy_.on_crash == config::OnDeviceCrash::kReset) {
     obstacle = "--on-device-crash=reset";
   } else if (device.deaths.size() > policy_.restarts_per_minute) {
@@ -268,12 +292,17 @@ Status DeviceSet::Restart(Managed& device) {
   device.generation.fetch_add(1);
   device.process_watch.Reset();
   device.control_watch.Reset();
+  device.answers_due = 0;
   device.hosted = device_host::HostedDevice();  // kills and reaps what may be left of it
   device_host::PendingDevice pending = TRY(BeginLaunch(device));
   device.hosted = TRY(std::move(pending).Finish());
   TRY(device.frontend->Reattach(std::move(device.hosted.vhost_user)));
   TRY(WatchProcess(device));
   TRY(device.transport->Reattached());
+  for (const devices::ChangeForward& change : device.forwards) {
+    const Status told = device.hosted.control.Send(change);
+    if (told.has_value()) ++device.answers_due;
+  }
   device.state = State::kRunning;
   ++device.restarts;
   LOG_WARN("device {} was restarted", device.label);
@@ -302,10 +331,103 @@ Status DeviceSet::SendControl(std::string_view module, size_t index,
                               const devices::ControlRequest& request) {
   Managed* const device = Find(module, index);
   if (device == nullptr) return Fail(ErrorKind::kNotFound, "there is no {} {}", module, index);
+  if (device->module == nullptr) {
+    return Fail(ErrorKind::kUnsupported, "{} takes no such request", device->label);
+  }
   if (device->module->before_control != nullptr) {
     TRY_CONTEXT(device->module->before_control(device->prepared, request), "{}", device->label);
   }
-  return device->hosted.control.Send(request);
+  TRY(device->hosted.control.Send(request));
+  ++device->answers_due;
+  return {};
+}
+
+Result<devices::ControlReply> DeviceSet::Query(Managed& device,
+                                               const devices::ControlRequest& request) {
+  constexpr std::chrono::milliseconds kPatience{1000};
+  TRY_CONTEXT(device.hosted.control.Send(request), "{}", device.label);
+  ++device.answers_due;
+  const event::Clock::time_point deadline = event::Clock::now() + kPatience;
+  while (true) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - event::Clock::now()).count();
+    pollfd wait{.fd = device.hosted.control.fd().get(), .events = POLLIN, .revents = 0};
+    if (left <= 0 || poll(&wait, 1, static_cast<int>(left)) == 0)
+      return Fail(ErrorKind::kTimedOut, "{} does not answer", device.label);
+    auto reply = device.hosted.control.Receive();
+    if (!reply.has_value()) {
+      if (reply.error().kind() == ErrorKind::kBusy) continue;
+      return std::unexpected(std::move(reply).error().Context(device.label));
+    }
+    device.last_answer = context_.loop.Now();
+    device.ping_pending = false;
+    if (device.answers_due > 0) --device.answers_due;
+    // Those before it are of pings.
+    if (device.answers_due == 0) return std::move(reply->message);
+  }
+}
+
+std::vector<DeviceSet::Managed*> DeviceSet::Nets() {
+  std::vector<Managed*> nets;
+  for (const std::unique_ptr<Managed>& device : devices_) {
+    if (device->hosted.info.device_id == VIRTIO_ID_NET || device->kind == "vhost-user-net")
+      nets.push_back(device.get());
+  }
+  return nets;
+}
+
+control::NetList DeviceSet::DescribeNets() {
+  control::NetList list;
+  for (Managed* const device : Nets()) {
+    control::NetInterface net{.name = device->label,
+                              .kind = device->kind == "net"        ? "tap"
+                                      : device->kind == "net-user" ? "user"
+                                                                   : device->kind,
+                              .link = std::string(StateName(device->state)),
+                              .mac = {},
+                              .mtu = 0,
+                              .pairs_in_use = 0,
+                              .pairs = {},
+                              .forwards = {}};
+    if (device->module != nullptr && device->state == State::kRunning) {
+      const Result<devices::ControlReply> reply = Query(*device, devices::QueryNet{});
+      if (!reply.has_value()) {
+        net.link = "busy";
+      } else if (reply->net) {
+        net.link = reply->net->driver ? "up" : "down";
+        net.mac = reply->net->mac;
+        net.mtu = reply->net->mtu;
+        net.pairs_in_use = reply->net->pairs_in_use;
+        net.forwards = reply->net->forwards;
+        for (const devices::NetPairReport& pair : reply->net->pairs) {
+          net.pairs.push_back({.rx_frames = pair.rx_frames,
+                               .rx_dropped = pair.rx_dropped,
+                               .rx_filtered = pair.rx_filtered,
+                               .tx_frames = pair.tx_frames,
+                               .tx_dropped = pair.tx_dropped});
+        }
+      }
+    }
+    list.interfaces.push_back(std::move(net));
+  }
+  return list;
+}
+
+Status DeviceSet::ChangeForward(size_t index, const devices::ChangeForward& change) {
+  const std::vector<Managed*> nets = Nets();
+  if (index >= nets.size())
+    return Fail(ErrorKind::kNotFound, "there is no network interface {}", index);
+  Managed& device = *nets[index];
+  if (device.module == nullptr || device.state != State::kRunning)
+    return Fail(ErrorKind::kUnsupported, "{} takes no forwards", device.label);
+  const devices::ControlReply reply = TRY(Query(device, change));
+  if (!reply.error.empty()) return Fail(ErrorKind::kInvalidArgument, "{}", reply.error);
+  // What undoes an earlier change leaves nothing to tell.
+  const size_t undone = std::erase_if(device.forwards, [&](const devices::ChangeForward& other) {
+    return other.forward == change.forward && other.add != change.add;
+  });
+  if (undone == 0) device.forwards.push_back(change);
+  return {};
 }
 
 std::vector<control::ProcessInfo> DeviceSet::Describe() const {
@@ -313,7 +435,9 @@ std::vector<control::ProcessInfo> DeviceSet::Describe() const {
   for (const std::unique_ptr<Managed>& device : devices_) {
     const bool process = device->hosted.process.valid();
     processes.push_back({.name = device->label,
-                         .role = device->module == nullptr ? "foreign" : "device",
+                         .role = device->kernel != nullptr   ? "kernel"
+                                 : device->module == nullptr ? "foreign"
+                                                             : "device",
                          .pid = process ? device->hosted.process.pid() : 0,
                          .state = std::string(StateName(device->state)),
                          .restarts = device->restarts,

@@ -60,7 +60,12 @@ class DeviceSet {
   // added. Devices get slots in the order of the calls.
   Status Add(const devices::DeviceModule& module, std::string_view option);
   // A device that a foreign process serves at a Unix socket.
-  Status AddForeign(std::string_view kind, const std::string& socket_path);
+  Status AddForeign(std::string_view kind, const std::string& socket_path,
+                    std::string_view tag = {});
+
+  // A device that the host's kernel serves (vm/kernel_devices.h). It has no process, and is not
+  // supervised.
+  void AddKernel(std::string_view kind, std::shared_ptr<virtio::Backend> backend);
 
   // Waits for the added devices and plugs them in. Once, before the vCPUs run.
   Status PlugAll();
@@ -74,10 +79,14 @@ class DeviceSet {
   Status SendControl(std::string_view module, size_t index, const devices::ControlRequest& request);
 
   std::vector<control::ProcessInfo> Describe() const;
+  control::NetList DescribeNets();
+  // Of the `index`th network interface. Stays when its process is started anew.
+  Status ChangeForward(size_t index, const devices::ChangeForward& change);
 
  private:
   struct Managed;
 
+  Status ConnectFrontend(Managed& device);
   Status Plug(Managed& device);
   Result<device_host::PendingDevice> BeginLaunch(const Managed& device) const;
   // How a device's process ended, in its own last words where it had some. Reaps it.
@@ -91,6 +100,9 @@ class DeviceSet {
   void OnFailed(Managed& device, std::string why);
   Status Restart(Managed& device);
   Managed* Find(std::string_view module, size_t index);
+  // Sends a question and waits shortly for the answer: kTimedOut when the device is too busy.
+  Result<devices::ControlReply> Query(Managed& device, const devices::ControlRequest& request);
+  std::vector<Managed*> Nets();
 
   const DeviceContext context_;
   const DevicePolicy policy_;

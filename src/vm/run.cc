@@ -111,6 +111,11 @@ class Runner {
       return control::Ok{};
     }
     if (std::holds_alternative<control::Ps>(request)) return machine_->Describe();
+    if (std::holds_alternative<control::Net>(request)) return machine_->devices().DescribeNets();
+    if (const auto* change = std::get_if<control::NetForward>(&request)) {
+      return Answer(machine_->devices().ChangeForward(
+          change->net_index, {.add = change->add, .forward = change->forward}));
+    }
     if (const auto* disk = std::get_if<control::DiskCommand>(&request)) return Resize(*disk);
     if (std::holds_alternative<control::BalloonCommand>(request)) {
       return control::ErrorText{"the VM has no balloon: this version lacks the device"};

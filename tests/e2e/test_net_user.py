@@ -1,6 +1,7 @@
 """The user-mode network: everything as an ordinary user, with servers at addresses of the outer machine."""
 import contextlib
 import http.server
+import json
 import os
 import shutil
 import signal
@@ -230,6 +231,26 @@ class NetUser(UserNetTest):
                                f"http://127.0.0.1:{self.forward}/data"], capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(images.Sha256(self.Path("back")), images.Sha256(self.Path("data")))
+
+    def test_8_the_control_socket(self):
+        vm = self.Shared()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        text = f"tcp:127.0.0.1:{port}-10.0.2.15:80"
+        vm.Control("net", "forward", "0", f"tcp::{port}-:80")
+        net = json.loads(vm.Control("net", "--json"))["interfaces"][0]
+        self.assertEqual((net["name"], net["kind"], net["link"], net["mac"]),
+                         ("net-user[0]", "user", "up", "02:00:00:00:08:08"))
+        self.assertEqual(net["forwards"], [f"tcp:127.0.0.1:{self.forward}-10.0.2.15:80", text])
+        self.assertGreater(net["pairs"][0]["rx_frames"], 100)
+        self.assertIn(f"forward {text}", vm.Control("net"))
+        curl = ["curl", "-sS", "--max-time", "30", "-o", "/dev/null", f"http://127.0.0.1:{port}/data"]
+        self.assertEqual(subprocess.run(curl, capture_output=True).returncode, 0)
+        vm.Control("net", "unforward", "0", text)
+        self.assertEqual(subprocess.run(curl, capture_output=True).returncode, 7)
+        vm.Control("net", "unforward", "0", text, expected=1)
+        vm.Control("net", "forward", "1", text, expected=1)
 
     def test_8_the_loopback_of_the_host_is_closed(self):
         server = Echo("127.0.0.1")

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "base/describe.h"
 #include "base/result.h"
@@ -37,11 +39,61 @@ struct SetWindowSize {
   }
 };
 
-using ControlRequest = std::variant<Ping, ResizeDisk, SetWindowSize>;
+// What a network interface does; answered with ControlReply::net.
+struct QueryNet {
+  static constexpr std::string_view kName = "QueryNet";
+  static constexpr auto Describe() { return Fields(); }
+};
+
+// Adds or removes a port forward (config::HostForward as text) of a user-mode network.
+struct ChangeForward {
+  static constexpr std::string_view kName = "ChangeForward";
+  bool add = true;
+  std::string forward;
+  static constexpr auto Describe() {
+    return Fields(Field("add", &ChangeForward::add), Field("forward", &ChangeForward::forward));
+  }
+};
+
+using ControlRequest = std::variant<Ping, ResizeDisk, SetWindowSize, QueryNet, ChangeForward>;
+
+// Frames of one pair of queues since the process started; what was not passed on is told by reason.
+struct NetPairReport {
+  uint64_t rx_frames = 0;
+  uint64_t rx_dropped = 0;   // too long for the driver's buffers, or no room
+  uint64_t rx_filtered = 0;  // not wanted by the driver
+  uint64_t tx_frames = 0;
+  uint64_t tx_dropped = 0;  // malformed, or not allowed
+  static constexpr auto Describe() {
+    return Fields(Field("rx_frames", &NetPairReport::rx_frames),
+                  Field("rx_dropped", &NetPairReport::rx_dropped),
+                  Field("rx_filtered", &NetPairReport::rx_filtered),
+                  Field("tx_frames", &NetPairReport::tx_frames),
+                  Field("tx_dropped", &NetPairReport::tx_dropped));
+  }
+};
+
+struct NetReport {
+  std::string mac;
+  uint16_t mtu = 0;     // 0: the driver's own
+  bool driver = false;  // has set the device up
+  uint16_t pairs_in_use = 0;
+  std::vector<NetPairReport> pairs;
+  std::vector<std::string> forwards;
+  static constexpr auto Describe() {
+    return Fields(Field("mac", &NetReport::mac), Field("mtu", &NetReport::mtu),
+                  Field("driver", &NetReport::driver),
+                  Field("pairs_in_use", &NetReport::pairs_in_use),
+                  Field("pairs", &NetReport::pairs), Field("forwards", &NetReport::forwards));
+  }
+};
 
 struct ControlReply {
   std::string error;  // empty: done
-  static constexpr auto Describe() { return Fields(Field("error", &ControlReply::error)); }
+  std::optional<NetReport> net;
+  static constexpr auto Describe() {
+    return Fields(Field("error", &ControlReply::error), Field("net", &ControlReply::net));
+  }
 };
 
 // Implemented by devices that understand more than Ping. Called on the device's loop.
@@ -50,6 +102,10 @@ class Controllable {
   virtual ~Controllable() = default;
   // kUnsupported for a message that is not for this kind of device.
   virtual Status HandleControl(const ControlRequest& request) = 0;
+  // As HandleControl(), for a device that also answers questions.
+  virtual Status HandleQuery(const ControlRequest& request, ControlReply& /*reply*/) {
+    return HandleControl(request);
+  }
 };
 
 }  // namespace crosvm::devices

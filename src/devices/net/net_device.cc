@@ -134,6 +134,38 @@ void NetDevice::SetOffloads(uint64_t offloads) {
   pairs_[0]->port().SetOffloads(offloads);
 }
 
+Status NetDevice::HandleControl(const ControlRequest&) {
+  return Fail(ErrorKind::kUnsupported, "not a message for a network interface");
+}
+
+Status NetDevice::HandleQuery(const ControlRequest& request, ControlReply& reply) {
+  if (const auto* change = std::get_if<ChangeForward>(&request))
+    return pairs_[0]->port().ChangeForward(change->add, change->forward);
+  if (!std::holds_alternative<QueryNet>(request)) return HandleControl(request);
+  reply.net = Report();
+  return {};
+}
+
+NetReport NetDevice::Report() const {
+  const uint8_t* const mac = config_.mac;
+  NetReport report{.mac = fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", mac[0], mac[1],
+                                      mac[2], mac[3], mac[4], mac[5]),
+                   .mtu = options_.mtu,
+                   .driver = features_ != 0,
+                   .pairs_in_use = static_cast<uint16_t>(attached_pairs_),
+                   .pairs = {},
+                   .forwards = pairs_[0]->port().Forwards()};
+  for (const auto& pair : pairs_) {
+    const PairCounters& counters = pair->counters();
+    report.pairs.push_back({.rx_frames = counters.rx_frames,
+                            .rx_dropped = counters.rx_dropped,
+                            .rx_filtered = counters.rx_filtered,
+                            .tx_frames = counters.tx_frames,
+                            .tx_dropped = counters.tx_dropped});
+  }
+  return report;
+}
+
 void NetDevice::OnControl() {
   if (!control_) return;
   for (int turn = 0; turn < kCommandsPerTurn; ++turn) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "devices/module/control.h"
 #include "devices/net/control_command.h"
 #include "devices/net/net_wire.h"
 #include "devices/net/packet_port.h"
@@ -22,7 +23,7 @@ struct DeviceOptions {
   uint64_t port_features = 0;  // VIRTIO_NET_F_* of offloads that the ports can do
 };
 
-class NetDevice : public virtio::Device {
+class NetDevice : public virtio::Device, public Controllable {
  public:
   // 1 to kMaxPairs ports, one for each pair.
   NetDevice(event::EventLoop& loop, std::vector<std::unique_ptr<PacketPort>> ports,
@@ -37,6 +38,9 @@ class NetDevice : public virtio::Device {
   void StopQueue(uint16_t index, std::function<void(virtio::Queue)> done) override;
   void Reset() override;
 
+  Status HandleControl(const ControlRequest& request) override;
+  Status HandleQuery(const ControlRequest& request, ControlReply& reply) override;
+
   const PairCounters& counters(size_t pair) const { return pairs_[pair]->counters(); }
   size_t attached_pairs() const { return attached_pairs_; }
 
@@ -47,6 +51,7 @@ class NetDevice : public virtio::Device {
   bool Apply(const ControlCommand& command);
   void Attach(size_t pairs);
   void SetOffloads(uint64_t offloads);
+  NetReport Report() const;
 
   event::EventLoop& loop_;
   const DeviceOptions options_;

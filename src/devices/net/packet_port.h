@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "event/event_loop.h"
@@ -43,6 +46,12 @@ class PacketPort {
   virtual void SetOffloads(uint64_t guest_offloads) = 0;
   // Whether the host spreads frames to this port (several pairs).
   virtual void SetAttached(bool attached) = 0;
+
+  // Port forwards, of ports that have them (config::HostForward as text).
+  virtual Status ChangeForward(bool /*add*/, std::string_view /*forward*/) {
+    return Fail(ErrorKind::kUnsupported, "only a user-mode network (--net user) has forwards");
+  }
+  virtual std::vector<std::string> Forwards() const { return {}; }
 };
 
 }  // namespace crosvm::devices::net

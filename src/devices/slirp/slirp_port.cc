@@ -88,6 +88,21 @@ Status SlirpPort::RemoveForward(const config::HostForward& forward) {
   return {};
 }
 
+Status SlirpPort::ChangeForward(bool add, std::string_view text) {
+  const config::HostForward forward = TRY(config::HostForward::Parse(text));
+  constexpr size_t kMostForwards = 64;
+  if (!add) return RemoveForward(forward);
+  if (forwards_.size() >= kMostForwards)
+    return Fail(ErrorKind::kInvalidArgument, "there are {} forwards already", forwards_.size());
+  return AddForward(forward);
+}
+
+std::vector<std::string> SlirpPort::Forwards() const {
+  std::vector<std::string> texts;
+  for (const config::HostForward& forward : forwards_) texts.push_back(forward.ToString());
+  return texts;
+}
+
 Status SlirpPort::Start(event::EventLoop&, std::function<void()> readable) {
   readable_ = std::move(readable);
   return {};

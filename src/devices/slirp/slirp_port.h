@@ -41,6 +41,8 @@ class SlirpPort final : public net::PacketPort {
   int64_t Receive(std::span<const memory::GuestSlice> buffers, std::span<uint8_t> spill) override;
   void SetOffloads(uint64_t guest_offloads) override;
   void SetAttached(bool) override {}
+  Status ChangeForward(bool add, std::string_view forward) override;
+  std::vector<std::string> Forwards() const override;
 
   Stack& stack() { return *stack_; }
   const Filter& filter() const { return filter_; }
