@@ -23,7 +23,7 @@ struct flock HostLock(short type, LockRange range) {
 const HeldLock* FindConflict(const std::vector<HeldLock>& locks, const LockOwner& owner,
                              LockRange range, bool exclusive) {
   for (const HeldLock& lock : locks) {
-    if (lock.owner == owner || !Overlap(lock.range, range)) continue;
+    if (lock.owner.client == owner.client || !Overlap(lock.range, range)) continue;
     if (exclusive || lock.exclusive) return &lock;
   }
   return nullptr;
@@ -54,10 +54,11 @@ void LockTable::DropIfEmpty(NodeId node) {
   if (found != files_.end() && found->second.locks.empty()) files_.erase(found);
 }
 
-void LockTable::Cut(File& file, const LockOwner& owner, LockRange range) {
+void LockTable::Cut(File& file, const Fid& fid, const LockOwner& owner, LockRange range) {
   std::vector<HeldLock> rest;
   count_ -= std::erase_if(file.locks, [&](const HeldLock& lock) {
-    if (!(lock.owner == owner) || !Overlap(lock.range, range)) return false;
+    const bool same = lock.owner == owner || lock.fid == &fid;
+    if (!same || !Overlap(lock.range, range)) return false;
     if (lock.range.start < range.start) {
       rest.push_back(lock);
       rest.back().range.end = range.start - 1;
@@ -112,7 +113,7 @@ OrErrno<bool> LockTable::Lock(const Fid& fid, const LockOwner& owner, LockRange 
       return Refuse(why);
     }
   }
-  Cut(file, owner, range);
+  Cut(file, fid, owner, range);
   file.locks.push_back({.owner = owner, .range = range, .exclusive = exclusive, .fid = &fid});
   ++count_;
   return true;
@@ -122,7 +123,7 @@ void LockTable::Unlock(const Fid& fid, const LockOwner& owner, LockRange range) 
   const MutexLock lock(mutex_);
   const auto found = files_.find(fid.node());
   if (found == files_.end()) return;
-  Cut(found->second, owner, range);
+  Cut(found->second, fid, owner, range);
   UnlockHost(found->second, range);
   DropIfEmpty(fid.node());
 }

@@ -1,7 +1,12 @@
-// Record locks of the guest's processes (fcntl(2)), as Tlock and Tgetlock want them: who has which
-// bytes of which file. Among the guest's processes the table decides. Towards the host's processes
-// it holds the union of the guest's locks as open-file-description locks on one descriptor a file,
-// so that both sides see each other's.
+// Locks of the guest's processes (fcntl(2), flock(2)), as Tlock and Tgetlock want them: who has
+// which bytes of which file. Among its own processes a client's kernel has decided before it asks,
+// so only locks of different clients exclude each other here. Towards the host's processes the
+// table holds the union of all as open-file-description locks on one descriptor a file, so that
+// both sides see each other's.
+//
+// A lock goes with its process or with its fid, whoever comes first: flock(2) is asked for by one
+// process and may be given up by another that has the file open, and the protocol does not tell it
+// from fcntl(2).
 //
 // Safe from every thread. Does not outlive the process: after a restart of the device the guest's
 // processes still exclude each other (their kernel keeps its own table), the host's processes not.
@@ -65,7 +70,8 @@ class LockTable {
   };
 
   File& FileOf(NodeId node) CROSVM_REQUIRES(mutex_);
-  void Cut(File& file, const LockOwner& owner, LockRange range) CROSVM_REQUIRES(mutex_);
+  void Cut(File& file, const Fid& fid, const LockOwner& owner, LockRange range)
+      CROSVM_REQUIRES(mutex_);
   static void UnlockHost(const File& file, LockRange range);
   void DropIfEmpty(NodeId node) CROSVM_REQUIRES(mutex_);
 

@@ -68,14 +68,16 @@ class ServerTest : public ::testing::Test {
     MessageWriter lock;
     lock.U32(fid).U8(type);
     if (request == Type::kLock) lock.U32(0);
-    lock.U64(start).U64(length).U32(process).String("guest");
+    lock.U64(start).U64(length).U32(process).String(client_);
     return s_.Call(request, std::move(lock));
   }
-  uint8_t LockStatus(uint32_t fid, uint8_t type, uint64_t start, uint64_t length,
-                     uint32_t process) {
+  uint8_t LockStatus(uint32_t fid, uint8_t type, uint64_t start, uint64_t length, uint32_t process,
+                     const std::string& client = "guest") {
+    client_ = client;
     return Lock(fid, type, start, length, process).Reader().U8();
   }
 
+  std::string client_ = "guest";
   Session s_;
 };
 
@@ -290,7 +292,7 @@ TEST_F(ServerTest, ExtendedAttributes) {
   EXPECT_EQ(s_.Call(Type::kXattrcreate, std::move(huge)).error, static_cast<uint32_t>(E2BIG));
 }
 
-TEST_F(ServerTest, LocksAmongProcessesOfTheGuest) {
+TEST_F(ServerTest, LocksAmongClients) {
   s_.WriteFile("f", "0123456789");
   for (const uint32_t fid : {1u, 2u}) {
     ASSERT_EQ(s_.Walk(0, fid, {"f"}), 0u);
@@ -298,20 +300,30 @@ TEST_F(ServerTest, LocksAmongProcessesOfTheGuest) {
     ASSERT_EQ(s_.Open(fid, O_RDWR), 0u);
   }
   EXPECT_EQ(LockStatus(1, kLockWrite, 0, 10, 1), kLockSuccess);
-  EXPECT_EQ(LockStatus(2, kLockRead, 5, 1, 2), kLockBlocked);
-  EXPECT_EQ(LockStatus(2, kLockRead, 10, 0, 2), kLockSuccess);
-  EXPECT_EQ(LockStatus(2, kLockWrite, 0, 4, 1), kLockSuccess) << "the same process";
-  const Reply reply = Lock(2, kLockWrite, 2, 100, 2, Type::kGetlock);
+  EXPECT_EQ(LockStatus(2, kLockRead, 5, 1, 2, "other"), kLockBlocked);
+  EXPECT_EQ(LockStatus(2, kLockRead, 10, 0, 2, "other"), kLockSuccess);
+  EXPECT_EQ(LockStatus(2, kLockWrite, 0, 4, 2), kLockSuccess) << "the same client knows better";
+  client_ = "other";
+  const Reply reply = Lock(2, kLockWrite, 5, 100, 2, Type::kGetlock);
   MessageReader in = reply.Reader();
   EXPECT_EQ(in.U8(), kLockWrite);
-  in.U64();
-  in.U64();
+  EXPECT_EQ(in.U64(), 0u);
+  EXPECT_EQ(in.U64(), 10u);
   EXPECT_EQ(in.U32(), 1u);
   EXPECT_EQ(LockStatus(1, kLockNone, 5, 1, 1), kLockSuccess);
-  EXPECT_EQ(LockStatus(2, kLockRead, 5, 1, 2), kLockSuccess);
+  EXPECT_EQ(LockStatus(2, kLockRead, 5, 1, 2, "other"), kLockSuccess);
   EXPECT_EQ(s_.Clunk(1), 0u);
-  EXPECT_EQ(LockStatus(2, kLockWrite, 6, 3, 2), kLockSuccess) << "the clunk let go";
+  EXPECT_EQ(LockStatus(2, kLockWrite, 6, 3, 2, "other"), kLockSuccess) << "the clunk let go";
   EXPECT_EQ(LockStatus(2, kLockWrite, UINT64_MAX, 3, 2), 22) << "an Rlerror's EINVAL";
+}
+
+TEST_F(ServerTest, ALockIsGivenUpByWhoeverHasTheFid) {
+  s_.WriteFile("f", "");
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  ASSERT_EQ(s_.Open(1, O_RDWR), 0u);
+  EXPECT_EQ(LockStatus(1, kLockWrite, 0, 0, 1), kLockSuccess);
+  EXPECT_EQ(LockStatus(1, kLockNone, 0, 0, 77), kLockSuccess);
+  EXPECT_EQ(LockStatus(1, kLockWrite, 0, 0, 2, "other"), kLockSuccess);
 }
 
 TEST_F(ServerTest, LocksTowardsTheHost) {
@@ -327,15 +339,17 @@ TEST_F(ServerTest, LocksTowardsTheHost) {
     return fcntl(host.get(), F_OFD_SETLK, &lock) == 0;
   };
   // Two readers: the one that goes first must not take the other's lock along.
+  ASSERT_EQ(s_.Walk(0, 2, {"f"}), 0u);
+  ASSERT_EQ(s_.Open(2, O_RDWR), 0u);
   EXPECT_EQ(LockStatus(1, kLockRead, 0, 6, 1), kLockSuccess);
-  EXPECT_EQ(LockStatus(1, kLockRead, 4, 6, 2), kLockSuccess);
+  EXPECT_EQ(LockStatus(2, kLockRead, 4, 6, 2), kLockSuccess);
   EXPECT_EQ(LockStatus(1, kLockNone, 0, 0, 1), kLockSuccess);
   EXPECT_TRUE(host_lock(F_WRLCK, 0, 4));
   EXPECT_FALSE(host_lock(F_WRLCK, 4, 1));
   EXPECT_EQ(LockStatus(1, kLockRead, 3, 1, 3), kLockBlocked) << "the host's";
   const Reply other = Lock(1, kLockRead, 0, 2, 3, Type::kGetlock);
   EXPECT_EQ(other.Reader().U8(), kLockWrite);
-  EXPECT_EQ(s_.Clunk(1), 0u);
+  EXPECT_EQ(s_.Clunk(2), 0u);
   EXPECT_TRUE(host_lock(F_WRLCK, 0, 0));
 }
 
