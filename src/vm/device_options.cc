@@ -2,6 +2,7 @@
 
 #include "codec/key_value.h"
 #include "devices/console/console_options.h"
+#include "vm/kernel_devices.h"
 
 namespace crosvm::vm {
 namespace {
@@ -62,10 +63,12 @@ std::vector<DeviceRequest> DevicesOf(const config::VmConfig& config) {
   }
   if (!config.no_rng) requests.push_back({"rng", {}, {}});
   for (const config::NetOptions& net : config.nets) {
-    requests.push_back({net.user ? "net-user" : "net", codec::FormatKeyValue(net), {}});
+    const std::string_view module = net.user ? "net-user" : net.vhost_net ? kKernelNet : "net";
+    requests.push_back({std::string(module), codec::FormatKeyValue(net), {}});
   }
-  if (config.vsock && !config.vsock->path.empty()) {
-    requests.push_back({"vsock", codec::FormatKeyValue(*config.vsock), {}});
+  if (config.vsock) {
+    const std::string_view module = config.vsock->path.empty() ? kKernelVsock : "vsock";
+    requests.push_back({std::string(module), codec::FormatKeyValue(*config.vsock), {}});
   }
   for (const config::SharedDirOptions& dir : config.shared_dirs) {
     requests.push_back({dir.type == config::SharedDirType::kFs ? "fs" : "9p",

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <map>
 
 #include "arch/x86_64/boot.h"
 #include "arch/x86_64/cpuid.h"
@@ -17,6 +18,7 @@
 #include "platform/reset_ports.h"
 #include "sys/file.h"
 #include "vm/device_options.h"
+#include "vm/kernel_devices.h"
 
 namespace crosvm::vm {
 namespace {
@@ -154,7 +156,15 @@ Status Machine::AddDevices() {
   devices_ = std::make_unique<DeviceSet>(context, policy, publish_, [this](std::string why) {
     events_.End(ExitReason::kCrash, std::move(why));
   });
+  std::map<std::string, size_t> kernel_devices;
   for (const DeviceRequest& request : DevicesOf(config_)) {
+    if (IsKernelDevice(request.module)) {
+      const std::string label =
+          fmt::format("{}[{}]", request.module, kernel_devices[request.module]++);
+      devices_->AddKernel(request.module,
+                          TRY(MakeKernelDevice(request.module, label, request.option, config_)));
+      continue;
+    }
     if (!request.socket.empty()) {
       TRY(devices_->AddForeign(request.module, request.socket));
       continue;

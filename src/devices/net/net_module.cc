@@ -1,6 +1,5 @@
 #include "devices/net/net_module.h"
 
-#include "base/log.h"
 #include "codec/cbor.h"
 #include "codec/fd_table.h"
 #include "codec/key_value.h"
@@ -8,9 +7,9 @@
 #include "devices/net/net_device.h"
 #include "devices/net/net_user.h"
 #include "devices/net/net_wire.h"
+#include "devices/net/open_tap.h"
 #include "devices/net/tap_port.h"
 #include "policies/net.h"
-#include "sys/tap.h"
 
 namespace crosvm::devices::net {
 namespace {
@@ -28,26 +27,6 @@ struct NetStart {
   }
 };
 
-// A name pattern of the reference's.
-constexpr const char* kNewTapName = "vmtap%d";
-
-Result<sys::TapInterface> OpenTap(const config::NetOptions& options) {
-  if (!options.tap_name.empty()) return sys::AttachTap(options.tap_name, options.vq_pairs);
-  if (options.tap_fd) {
-    // TRUST: the user says that this descriptor was passed to us; a copy is taken, so that two
-    // options that name the same one do not close it twice.
-    sys::UniqueFd queue =
-        TRY_CONTEXT(sys::BorrowedFd(*options.tap_fd).Dup(), "tap-fd={}", *options.tap_fd);
-    return sys::AdoptTap(std::move(queue), options.vq_pairs);
-  }
-  sys::TapInterface tap = TRY(sys::MakeTap(kNewTapName, options.vq_pairs));
-  sys::TapAddress address{
-      .ip = options.host_ip->bytes, .netmask = options.netmask->bytes, .mac = {}};
-  if (options.host_mac) address.mac = options.host_mac->bytes;
-  TRY(sys::ConfigureTap(tap.name, address));
-  return tap;
-}
-
 Result<PreparedDevice> Prepare(std::string_view text) {
   const config::NetOptions options = TRY(codec::ParseKeyValue<config::NetOptions>(text));
   TRY(config::CheckNet(options));
@@ -56,20 +35,13 @@ Result<PreparedDevice> Prepare(std::string_view text) {
                 kUserModuleName);
   }
   if (options.vhost_net) {
-    return Fail(ErrorKind::kUnsupported,
-                "--net vhost-net: not built into this version; leave it out");
+    return Fail(ErrorKind::kInvalidArgument,
+                "vhost-net is the kernel's own: it runs with a VM only, not in a device process");
   }
-  sys::TapInterface tap = TRY(OpenTap(options));
-  LOG_DEBUG("tap interface {}", tap.name);
-  NetStart start{.queues = {},
-                 .mac = options.mac ? options.mac->bytes : MakeMac(),
-                 .mtu = 0,
-                 .features = ProbeTapFeatures(tap.queues[0])};
-  // Of a tap in another network namespace nothing is known; the driver then takes its usual MTU.
-  const Result<uint32_t> mtu = sys::TapMtu(tap.name);
-  if (mtu.has_value() && *mtu <= UINT16_MAX) start.mtu = static_cast<uint16_t>(*mtu);
+  OpenedTap opened = TRY(OpenTap(options));
+  NetStart start{.queues = {}, .mac = opened.mac, .mtu = opened.mtu, .features = opened.features};
   PreparedDevice prepared;
-  for (sys::UniqueFd& queue : tap.queues)
+  for (sys::UniqueFd& queue : opened.tap.queues)
     start.queues.push_back(prepared.fds.Put(std::move(queue)));
   prepared.start = codec::ToCbor(start);
   return prepared;
@@ -85,9 +57,9 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
   for (const codec::FdSlot slot : start.queues) {
     ports.push_back(std::make_unique<TapPort>(TRY(prepared.fds.Take(slot))));
   }
-  return std::make_unique<NetDevice>(
+  return NetDevice::Create(
       context.loop, std::move(ports),
-      DeviceOptions{.mac = start.mac, .mtu = start.mtu, .port_features = start.features});
+      DeviceOptions{.mac = start.mac, .mtu = start.mtu, .port_features = start.features, .threads = true});
 }
 
 }  // namespace
