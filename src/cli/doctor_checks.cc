@@ -222,7 +222,7 @@ Finding CheckLandlock() {
   if (abi > 0) return {.check = "Landlock", .found = fmt::format("ABI {}", abi)};
   return {.check = "Landlock",
           .health = Health::kLimited,
-          .found = "not available: shared directories rely on the jail's other walls",
+          .found = "not available: devices rely on the jail's other walls",
           .fix = "boot the host with landlock in the lsm= parameter"};
 }
 

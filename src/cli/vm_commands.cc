@@ -3,6 +3,7 @@
 #include "codec/json.h"
 #include "codec/key_value.h"
 #include "control/client.h"
+#include "control/usage.h"
 
 namespace crosvm::cli {
 namespace {
@@ -88,20 +89,16 @@ Result<int> DiskCommand(const Invocation& invocation) {
 Result<int> PsCommand(const Invocation& invocation) {
   const control::Response response = TRY(Call(invocation, control::Ps{}));
   TRY(control::ToStatus(response));
-  const auto* list = std::get_if<control::ProcessList>(&response);
-  if (list == nullptr) return Fail(ErrorKind::kProtocol, "the VM's answer is no list of processes");
-  if (invocation.Has("json")) {
-    invocation.Print(codec::ToJson(*list, 2) + "\n");
-    return kExitOk;
+  const auto* answer = std::get_if<control::ProcessList>(&response);
+  if (answer == nullptr) {
+    return Fail(ErrorKind::kProtocol, "the VM's answer is no list of processes");
   }
-  std::string text = fmt::format("VM {}, {} vCPUs\n{:<20} {:>8} {:<12} {}\n", list->vm_state,
-                                 list->vcpus, "NAME", "PID", "STATE", "RESTARTS");
-  for (const control::ProcessInfo& process : list->processes) {
-    const std::string pid = process.pid == 0 ? "-" : fmt::format("{}", process.pid);
-    text +=
-        fmt::format("{:<20} {:>8} {:<12} {}\n", process.name, pid, process.state, process.restarts);
+  control::ProcessList list = *answer;
+  for (control::ProcessInfo& process : list.processes) {
+    if (process.pid > 0) process.usage = control::ReadUsage(process.pid);
   }
-  invocation.Print(text);
+  invocation.Print(invocation.Has("json") ? codec::ToJson(list, 2) + "\n"
+                                          : control::ProcessTable(list));
   return kExitOk;
 }
 

@@ -6,6 +6,7 @@
 #include "codec/json.h"
 #include "control/client.h"
 #include "control/server.h"
+#include "control/usage.h"
 #include "sys/file.h"
 
 namespace crosvm::control {
@@ -37,6 +38,41 @@ TEST(Messages, EveryRequestIsReadBack) {
   report.stats.free_memory = 12;
   report.balloon_actual = 4096;
   EXPECT_EQ(codec::FromJson<Response>(codec::ToJson<Response>(report)).value(), Response(report));
+}
+
+TEST(Usage, TellsOfAProcess) {
+  const std::optional<ProcessUsage> own = ReadUsage(getpid());
+  ASSERT_TRUE(own);
+  EXPECT_GT(own->pss_kib, 0u);
+  EXPECT_GE(own->pss_kib, own->uss_kib);
+  EXPECT_EQ(own->threads, 1u);
+  EXPECT_GE(own->descriptors, 3u);
+  EXPECT_TRUE(own->namespaces.empty());
+  EXPECT_FALSE(ReadUsage(0x7ffffffe));
+}
+
+TEST(Usage, TableHasALineForEachProcess) {
+  ProcessList list{.vm_state = "running", .vcpus = 2, .processes = {}};
+  list.processes.push_back({.name = "vmm",
+                            .role = "vmm",
+                            .pid = 12,
+                            .state = "running",
+                            .layers = {"seccomp"},
+                            .allowed_calls = 90,
+                            .usage = ProcessUsage{.pss_kib = 262144,
+                                                  .uss_kib = 900,
+                                                  .threads = 3,
+                                                  .descriptors = 40,
+                                                  .namespaces = {"user", "net"}}});
+  list.processes.push_back({.name = "rng[0]", .role = "device", .state = "failed", .restarts = 3});
+  EXPECT_EQ(ProcessTable(list),
+            "VM running, 2 vCPUs\n"
+            "NAME             ROLE          PID STATE      RESTARTS     PSS     USS THREADS  FDS  "
+            "NS  CALLS JAIL\n"
+            "vmm              vmm            12 running           0    256M    900K       3   40  "
+            " 2     90 seccomp\n"
+            "rng[0]           device          - failed            3       -       -       -    -  "
+            " -      - none\n");
 }
 
 // A server on its own loop and thread.

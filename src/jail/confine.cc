@@ -14,6 +14,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "jail/landlock.h"
 
 namespace crosvm::jail {
 namespace {
@@ -171,6 +172,16 @@ Result<Layers> Confine(const ConfineOptions& options) {
   Status no_new_privs;
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) no_new_privs = FailErrno("no_new_privs");
   TRY(apply(Layer::kNoNewPrivs, std::move(no_new_privs)));
+  // Never demanded: older kernels have none, and what it denies is out of sight already. A shared
+  // directory is left out of it, as files that are opened by handle have no path to judge by.
+  const Status landlock =
+      RestrictByLandlock({.deny_paths = options.root_path.empty(),
+                          .deny_network = options.namespaces.Has(Layer::kNetNamespace)});
+  if (landlock.has_value()) {
+    in_force.Add(Layer::kLandlock);
+  } else {
+    LOG_DEBUG("no Landlock: {}", landlock.error().ToString());
+  }
   return in_force;
 }
 

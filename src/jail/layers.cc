@@ -2,13 +2,17 @@
 
 namespace crosvm::jail {
 
+std::vector<std::string> Layers::Names() const {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < kLayerNames.size(); ++i) {
+    if (Has(static_cast<Layer>(i))) names.emplace_back(kLayerNames[i]);
+  }
+  return names;
+}
+
 std::string Layers::ToString() const {
   std::string text;
-  for (size_t i = 0; i < kLayerNames.size(); ++i) {
-    if (!Has(static_cast<Layer>(i))) continue;
-    if (!text.empty()) text += ',';
-    text += kLayerNames[i];
-  }
+  for (const std::string& name : Names()) text += (text.empty() ? "" : ",") + name;
   return text.empty() ? "none" : text;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace crosvm::jail {
 
@@ -44,6 +45,8 @@ class Layers {
   // Everything this build knows.
   static constexpr Layers All() { return Layers((uint32_t{1} << kLayerNames.size()) - 1); }
 
+  // {"user", "pid", "mount"}
+  std::vector<std::string> Names() const;
   // "user,pid,mount", or "none".
   std::string ToString() const;
 

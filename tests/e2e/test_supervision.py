@@ -43,7 +43,7 @@ class Supervision(E2eTest):
         vm.Boot(20)
         type(self).shared = vm
         names = set(self.Processes())
-        self.assertEqual(names, {"vmm", "block[0]", "block[1]", "rng[0]"})
+        self.assertEqual(names, {"vmm", "spawner", "block[0]", "block[1]", "rng[0]"})
 
     def test_2_killed_under_fio(self):
         vm = self.Shared()
