@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "devices/net/net_wire.h"
 
 namespace crosvm::devices::net {
@@ -23,33 +24,44 @@ constexpr uint16_t kUsualMtu = 1500;
 
 }  // namespace
 
-NetDevice::NetDevice(event::EventLoop& loop, std::vector<std::unique_ptr<PacketPort>> ports,
-                     const DeviceOptions& options)
+NetDevice::NetDevice(event::EventLoop& loop, const DeviceOptions& options)
     : loop_(loop), options_(options), self_(std::make_shared<NetDevice*>(this)) {
-  CHECK(!ports.empty() && ports.size() <= kMaxPairs);
-  info_.device_id = VIRTIO_ID_NET;
-  info_.features = virtio::kQueueFeatures | options.port_features | FeatureBit(VIRTIO_NET_F_MAC) |
-                   FeatureBit(VIRTIO_NET_F_MRG_RXBUF) | FeatureBit(VIRTIO_NET_F_STATUS) |
-                   FeatureBit(VIRTIO_NET_F_CTRL_VQ) | FeatureBit(VIRTIO_NET_F_CTRL_RX) |
-                   FeatureBit(VIRTIO_NET_F_CTRL_RX_EXTRA) | FeatureBit(VIRTIO_NET_F_CTRL_MAC_ADDR);
-  if ((options.port_features & kGuestOffloads) != 0)
-    info_.features |= FeatureBit(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
-  if (options.mtu != 0) info_.features |= FeatureBit(VIRTIO_NET_F_MTU);
-  if (ports.size() > 1) info_.features |= FeatureBit(VIRTIO_NET_F_MQ);
-  for (size_t pair = 0; pair < ports.size(); ++pair) {
-    info_.queue_sizes.push_back(kReceiveQueueSize);
-    info_.queue_sizes.push_back(kTransmitQueueSize);
-  }
-  info_.queue_sizes.push_back(kControlQueueSize);
-  info_.config_size = kConfigBytes;
+}
 
-  config_.status = VIRTIO_NET_S_LINK_UP;
-  config_.max_virtqueue_pairs = static_cast<uint16_t>(ports.size());
-  config_.mtu = options.mtu;
-  for (std::unique_ptr<PacketPort>& port : ports) {
-    pairs_.push_back(std::make_unique<QueuePair>(loop_, std::move(port), filter_));
+Result<std::unique_ptr<NetDevice>> NetDevice::Create(event::EventLoop& loop,
+                                                     std::vector<std::unique_ptr<PacketPort>> ports,
+                                                     const DeviceOptions& options) {
+  CHECK(!ports.empty() && ports.size() <= kMaxPairs);
+  std::unique_ptr<NetDevice> self(new NetDevice(loop, options));
+  virtio::DeviceInfo& info = self->info_;
+  info.device_id = VIRTIO_ID_NET;
+  info.features = virtio::kQueueFeatures | options.port_features | FeatureBit(VIRTIO_NET_F_MAC) |
+                  FeatureBit(VIRTIO_NET_F_MRG_RXBUF) | FeatureBit(VIRTIO_NET_F_STATUS) |
+                  FeatureBit(VIRTIO_NET_F_CTRL_VQ) | FeatureBit(VIRTIO_NET_F_CTRL_RX) |
+                  FeatureBit(VIRTIO_NET_F_CTRL_RX_EXTRA) | FeatureBit(VIRTIO_NET_F_CTRL_MAC_ADDR);
+  if ((options.port_features & kGuestOffloads) != 0)
+    info.features |= FeatureBit(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
+  if (options.mtu != 0) info.features |= FeatureBit(VIRTIO_NET_F_MTU);
+  if (ports.size() > 1) info.features |= FeatureBit(VIRTIO_NET_F_MQ);
+  for (size_t pair = 0; pair < ports.size(); ++pair) {
+    info.queue_sizes.push_back(kReceiveQueueSize);
+    info.queue_sizes.push_back(kTransmitQueueSize);
   }
-  Reset();
+  info.queue_sizes.push_back(kControlQueueSize);
+  info.config_size = kConfigBytes;
+
+  self->config_.status = VIRTIO_NET_S_LINK_UP;
+  self->config_.max_virtqueue_pairs = static_cast<uint16_t>(ports.size());
+  self->config_.mtu = options.mtu;
+  for (size_t i = 0; i < ports.size(); ++i) {
+    self->pairs_.push_back(
+        options.threads && i > 0
+            ? TRY_CONTEXT(PairThread::Start(std::move(ports[i]), fmt::format("pair {}", i)),
+                          "a thread for pair {} of queues", i)
+            : std::make_unique<PairThread>(loop, std::move(ports[i])));
+  }
+  self->Reset();
+  return self;
 }
 
 NetDevice::~NetDevice() = default;
@@ -71,7 +83,9 @@ void NetDevice::Configure(uint64_t features) {
   const size_t frame = (features & kGuestSegmentation) != 0
                            ? kMaxFrameBytes
                            : kHeaderBytes + kEthernetHeaderBytes + 4 + mtu;
-  for (const auto& pair : pairs_) pair->Configure(Has(VIRTIO_NET_F_MRG_RXBUF), frame);
+  ForEachPair([mergeable = Has(VIRTIO_NET_F_MRG_RXBUF), frame](QueuePair& pair) {
+    pair.Configure(mergeable, frame);
+  });
   SetOffloads(features & kGuestOffloads);
 }
 
@@ -96,12 +110,35 @@ Status NetDevice::StartQueue(uint16_t index, virtio::Queue queue) {
   const size_t pair = index / 2U;
   if (pair >= pairs_.size())
     return Fail(ErrorKind::kInvalidArgument, "the driver has no use for queue {}", index);
-  if (index % 2 == 1) return pairs_[pair]->StartTransmit(std::move(queue));
-  TRY(pairs_[pair]->StartReceive(std::move(queue)));
-  // A driver fills the receive queues of the pairs in use only. That they are filled already means
-  // that this process follows one that died; the driver will not say again how many pairs it uses.
-  if (pair >= attached_pairs_ && pairs_[pair]->has_buffers()) Attach(pair + 1);
-  return {};
+  // On its own thread a queue starts after we have answered. What can fail is a watch of its kick;
+  // the driver then waits in vain, as if the host were busy.
+  auto shared = std::make_shared<virtio::Queue>(std::move(queue));
+  Status started;
+  pairs_[pair]->Run([this, shared, index, &started, threaded = pairs_[pair]->threaded(),
+                     weak = std::weak_ptr(self_)](QueuePair& running) {
+    const bool transmit = index % 2 == 1;
+    Status status = transmit ? running.StartTransmit(std::move(*shared))
+                             : running.StartReceive(std::move(*shared));
+    const bool used = status.has_value() && !transmit && running.has_buffers();
+    if (!threaded) {
+      started = std::move(status);
+      if (used) OnBuffers(index / 2U);
+      return;
+    }
+    if (!status.has_value()) LOG_WARN("queue {}: {}", index, status.error().ToString());
+    if (!used) return;
+    loop_.Post([weak, pair_index = index / 2U] {
+      if (const std::shared_ptr<NetDevice*> self = weak.lock()) (*self)->OnBuffers(pair_index);
+    });
+  });
+  return started;
+}
+
+// A driver fills the receive queues of the pairs in use only. That they are filled when the queue
+// starts means that this process follows one that died; the driver will not say again how many
+// pairs it uses.
+void NetDevice::OnBuffers(size_t pair) {
+  if (pair >= attached_pairs_) Attach(pair + 1);
 }
 
 void NetDevice::StopQueue(uint16_t index, std::function<void(virtio::Queue)> done) {
@@ -114,24 +151,44 @@ void NetDevice::StopQueue(uint16_t index, std::function<void(virtio::Queue)> don
   }
   const size_t pair = index / 2U;
   CHECK(pair < pairs_.size());
-  done(index % 2 == 1 ? pairs_[pair]->StopTransmit() : pairs_[pair]->StopReceive());
+  pairs_[pair]->Run([this, index, done = std::move(done),
+                     threaded = pairs_[pair]->threaded()](QueuePair& running) {
+    virtio::Queue queue = index % 2 == 1 ? running.StopTransmit() : running.StopReceive();
+    if (!threaded) {
+      done(std::move(queue));
+      return;
+    }
+    auto shared = std::make_shared<virtio::Queue>(std::move(queue));
+    loop_.Post([shared, done] { done(std::move(*shared)); });
+  });
 }
 
 void NetDevice::Reset() {
   features_ = 0;
   filter_ = RxFilter{.own = options_.mac};
+  ShareFilter();
   memcpy(config_.mac, options_.mac.data(), options_.mac.size());
   Attach(1);
 }
 
+void NetDevice::ForEachPair(const std::function<void(QueuePair&)>& work) {
+  for (const auto& pair : pairs_) pair->Run(work);
+}
+
+void NetDevice::ShareFilter() {
+  ForEachPair([filter = filter_](QueuePair& pair) { pair.SetFilter(filter); });
+}
+
 void NetDevice::Attach(size_t pairs) {
   attached_pairs_ = pairs;
-  for (size_t i = 0; i < pairs_.size(); ++i) pairs_[i]->SetAttached(i < pairs);
+  for (size_t i = 0; i < pairs_.size(); ++i) {
+    pairs_[i]->Run([attached = i < pairs](QueuePair& pair) { pair.SetAttached(attached); });
+  }
 }
 
 void NetDevice::SetOffloads(uint64_t offloads) {
   // One setting for the whole interface, made through any of its queues.
-  pairs_[0]->port().SetOffloads(offloads);
+  pairs_[0]->here().port().SetOffloads(offloads);
 }
 
 Status NetDevice::HandleControl(const ControlRequest&) {
@@ -140,7 +197,7 @@ Status NetDevice::HandleControl(const ControlRequest&) {
 
 Status NetDevice::HandleQuery(const ControlRequest& request, ControlReply& reply) {
   if (const auto* change = std::get_if<ChangeForward>(&request))
-    return pairs_[0]->port().ChangeForward(change->add, change->forward);
+    return pairs_[0]->here().port().ChangeForward(change->add, change->forward);
   if (!std::holds_alternative<QueryNet>(request)) return HandleControl(request);
   reply.net = Report();
   return {};
@@ -154,7 +211,7 @@ NetReport NetDevice::Report() const {
                    .driver = features_ != 0,
                    .pairs_in_use = static_cast<uint16_t>(attached_pairs_),
                    .pairs = {},
-                   .forwards = pairs_[0]->port().Forwards()};
+                   .forwards = pairs_[0]->here().port().Forwards()};
   for (const auto& pair : pairs_) {
     const PairCounters& counters = pair->counters();
     report.pairs.push_back({.rx_frames = counters.rx_frames,
@@ -195,6 +252,7 @@ bool NetDevice::Apply(const ControlCommand& command) {
                            &filter_.no_multicast, &filter_.no_unicast,    &filter_.no_broadcast};
     static_assert(std::size(flags) == VIRTIO_NET_CTRL_RX_NOBCAST + 1);
     *flags[mode->mode] = mode->on;
+    ShareFilter();
     return true;
   }
   if (const auto* tables = std::get_if<SetMacTables>(&command)) {
@@ -203,11 +261,13 @@ bool NetDevice::Apply(const ControlCommand& command) {
     filter_.multicast = tables->multicast;
     filter_.unicast_overflow = tables->unicast_overflow;
     filter_.multicast_overflow = tables->multicast_overflow;
+    ShareFilter();
     return true;
   }
   if (const auto* mac = std::get_if<SetMac>(&command)) {
     if (!Has(VIRTIO_NET_F_CTRL_MAC_ADDR)) return false;
     filter_.own = mac->mac;
+    ShareFilter();
     memcpy(config_.mac, mac->mac.data(), mac->mac.size());
     return true;
   }

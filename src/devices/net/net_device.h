@@ -1,5 +1,5 @@
 // virtio-net (virtio 1.2, 5.1): pairs of queues over ports, and the control queue. Lives in the net
-// process, on the thread of its loop.
+// process, on the thread of its loop; pairs beyond the first on threads of theirs.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 #include "devices/net/control_command.h"
 #include "devices/net/net_wire.h"
 #include "devices/net/packet_port.h"
-#include "devices/net/queue_pair.h"
+#include "devices/net/pair_thread.h"
 #include "devices/net/rx_filter.h"
 #include "event/event_loop.h"
 #include "virtio/device.h"
@@ -21,13 +21,17 @@ struct DeviceOptions {
   Mac mac{};
   uint16_t mtu = 0;            // told to the driver; 0: not
   uint64_t port_features = 0;  // VIRTIO_NET_F_* of offloads that the ports can do
+  // Each pair but the first has a thread of its own.
+  bool threads = false;
 };
 
 class NetDevice : public virtio::Device, public Controllable {
  public:
-  // 1 to kMaxPairs ports, one for each pair.
-  NetDevice(event::EventLoop& loop, std::vector<std::unique_ptr<PacketPort>> ports,
-            const DeviceOptions& options);
+  // 1 to kMaxPairs ports, one for each pair. `loop` outlives the device. Fails when a thread cannot
+  // be had.
+  static Result<std::unique_ptr<NetDevice>> Create(event::EventLoop& loop,
+                                                   std::vector<std::unique_ptr<PacketPort>> ports,
+                                                   const DeviceOptions& options);
   ~NetDevice() override;
 
   const virtio::DeviceInfo& info() const override { return info_; }
@@ -45,11 +49,17 @@ class NetDevice : public virtio::Device, public Controllable {
   size_t attached_pairs() const { return attached_pairs_; }
 
  private:
+  NetDevice(event::EventLoop& loop, const DeviceOptions& options);
+
   bool Has(unsigned feature) const { return ((features_ >> feature) & 1) != 0; }
   uint16_t control_index() const;
   void OnControl();
   bool Apply(const ControlCommand& command);
   void Attach(size_t pairs);
+  // To every pair, on its thread.
+  void ForEachPair(const std::function<void(QueuePair&)>& work);
+  void ShareFilter();
+  void OnBuffers(size_t pair);
   void SetOffloads(uint64_t offloads);
   NetReport Report() const;
 
@@ -59,7 +69,7 @@ class NetDevice : public virtio::Device, public Controllable {
   virtio_net_config config_{};
   uint64_t features_ = 0;
   RxFilter filter_;
-  std::vector<std::unique_ptr<QueuePair>> pairs_;
+  std::vector<std::unique_ptr<PairThread>> pairs_;
   size_t attached_pairs_ = 0;
   std::optional<virtio::Queue> control_;
   event::Watch control_kick_;

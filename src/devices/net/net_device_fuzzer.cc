@@ -38,8 +38,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   testing::FakeWire wires[2];
   std::vector<std::unique_ptr<PacketPort>> ports;
   for (testing::FakeWire& wire : wires) ports.push_back(std::make_unique<testing::FakePort>(wire));
-  NetDevice device(loop, std::move(ports),
-                   {.mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500, .port_features = kGuestOffloads});
+  const std::unique_ptr<NetDevice> made =
+      *NetDevice::Create(loop, std::move(ports),
+                         {.mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500, .port_features = kGuestOffloads});
+  NetDevice& device = *made;
   std::vector<std::unique_ptr<virtio::testing::Driver>> drivers;
   uint64_t features = device.info().features;
   if ((choice & 1) != 0) features &= ~virtio::FeatureBit(VIRTIO_NET_F_MRG_RXBUF);

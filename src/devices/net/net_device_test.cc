@@ -38,19 +38,12 @@ Frame MakeFrame(size_t length, uint8_t seed, Mac destination = kOwnMac) {
 class NetTest : public ::testing::TestWithParam<bool> {
  protected:
   NetTest() {
-    for (size_t i = 0; i < 5; ++i) {
-      drivers_.push_back(std::make_unique<Driver>(
-          memory_, virtio::testing::DriverOptions{.size = 64,
-                                                  .packed = GetParam(),
-                                                  .event_idx = true,
-                                                  .area = memory::GuestAddr(0x1000 + i * 0x100000),
-                                                  .area_size = 0x100000}));
-    }
+    for (size_t i = 0; i < 5; ++i) drivers_.push_back(MakeDriver(i));
     std::vector<std::unique_ptr<PacketPort>> ports;
     for (FakeWire& wire : wires_) ports.push_back(std::make_unique<FakePort>(wire));
-    device_ = std::make_unique<NetDevice>(
-        loop_, std::move(ports),
-        DeviceOptions{.mac = kOwnMac, .mtu = 1500, .port_features = kOffloads});
+    device_ =
+        *NetDevice::Create(loop_, std::move(ports),
+                           DeviceOptions{.mac = kOwnMac, .mtu = 1500, .port_features = kOffloads});
   }
 
   ~NetTest() override {
@@ -59,6 +52,14 @@ class NetTest : public ::testing::TestWithParam<bool> {
     }
   }
 
+  std::unique_ptr<Driver> MakeDriver(size_t i) {
+    return std::make_unique<Driver>(
+        memory_, virtio::testing::DriverOptions{.size = 64,
+                                                .packed = GetParam(),
+                                                .event_idx = true,
+                                                .area = memory::GuestAddr(0x1000 + i * 0x100000),
+                                                .area_size = 0x100000});
+  }
   void Start(uint64_t without = 0) {
     device_->Configure(device_->info().features & ~without);
     for (uint16_t i = 0; i < 5; ++i) StartQueue(i);
@@ -431,6 +432,50 @@ TEST_P(NetTest, Hostile_LongMacTablesTurnTheFilterOff) {
   wires_[0].to_guest = {MakeFrame(60, 1, {2, 8, 8, 8, 8, 8}), MakeFrame(60, 1, {1, 8, 8, 8, 8, 8})};
   wires_[0].Poll();
   EXPECT_EQ(device_->counters(0).rx_frames, 1u);
+}
+
+// The second pair on a thread of its own: queues are handed over and come back whole, also when
+// frames are on their way.
+TEST_P(NetTest, PairsRunOnThreadsOfTheirOwn) {
+  std::vector<std::unique_ptr<PacketPort>> ports;
+  for (FakeWire& wire : wires_) ports.push_back(std::make_unique<FakePort>(wire));
+  device_ = *NetDevice::Create(
+      loop_, std::move(ports),
+      DeviceOptions{.mac = kOwnMac, .mtu = 1500, .port_features = kOffloads, .threads = true});
+  for (int round = 0; round < 20; ++round) {
+    wires_[1].from_guest.clear();
+    Start();
+    EXPECT_EQ(Command(VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, {2, 0}), VIRTIO_NET_OK);
+    constexpr size_t kFrames = 40;
+    for (size_t i = 0; i < kFrames; ++i) {
+      for (const size_t queue : {size_t{1}, size_t{3}})
+        drivers_[queue]->Chain().Readable(MakeFrame(60, static_cast<uint8_t>(i))).Submit();
+    }
+    drivers_[3]->Kick();
+    Kick(1);
+    EXPECT_EQ(drivers_[1]->AllUsed().size(), kFrames);
+    size_t used = 0;
+    // Half of the rounds end while frames may be on their way.
+    const size_t enough = round % 2 == 0 ? kFrames : 1;
+    ASSERT_TRUE(loop_.RunUntil([&] {
+      used += drivers_[3]->AllUsed().size();
+      return used >= enough;
+    }));
+    size_t stopped = 0;
+    for (uint16_t i = 0; i < 5; ++i) {
+      started_[i] = false;
+      device_->StopQueue(i, [&](virtio::Queue queue) {
+        ++stopped;
+        EXPECT_EQ(queue.chains_in_flight(), 0u);
+      });
+    }
+    ASSERT_TRUE(loop_.RunUntil([&] { return stopped == 5; }));
+    device_->Reset();
+    used += drivers_[3]->AllUsed().size();
+    EXPECT_EQ(wires_[1].from_guest.size(), used);
+    for (auto& driver : drivers_)
+      driver = MakeDriver(static_cast<size_t>(&driver - drivers_.data()));
+  }
 }
 
 TEST_P(NetTest, Hostile_SurplusQueueIsRefused) {

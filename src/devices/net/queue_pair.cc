@@ -20,11 +20,9 @@ constexpr size_t kNumBuffersOffset = 10;  // in virtio_net_hdr_v1
 
 }  // namespace
 
-QueuePair::QueuePair(event::EventLoop& loop, std::unique_ptr<PacketPort> port,
-                     const RxFilter& filter)
+QueuePair::QueuePair(event::EventLoop& loop, std::unique_ptr<PacketPort> port)
     : loop_(loop),
       port_(std::move(port)),
-      filter_(filter),
       spill_(kMaxFrameBytes),
       self_(std::make_shared<QueuePair*>(this)) {
   started_ = port_->Start(loop_, [this] { Receive(); });

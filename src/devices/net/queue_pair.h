@@ -1,5 +1,5 @@
-// One receive and one transmit queue and the port between them and the host. Lives on the device's
-// loop.
+// One receive and one transmit queue and the port between them and the host. Lives on one loop: the
+// device's, or that of a thread of its own (pair_thread.h).
 //
 // Receiving holds buffers that the driver has made available, so that the kernel can copy a frame
 // straight into them; a frame longer than what is held ends in a spill buffer and is copied on into
@@ -7,6 +7,7 @@
 // buffer of kMaxFrameBytes for each pair, nothing else.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -19,18 +20,30 @@
 
 namespace crosvm::devices::net {
 
+// Counted on the pair's thread, read on any.
+class Counter {
+ public:
+  // ORDERING: relaxed; there is one writer, and nothing follows from the number.
+  void operator++() { value_.store(value_.load(kOrder) + 1, kOrder); }
+  operator uint64_t() const { return value_.load(kOrder); }
+
+ private:
+  static constexpr std::memory_order kOrder = std::memory_order_relaxed;
+  std::atomic<uint64_t> value_{0};
+};
+
 struct PairCounters {
-  uint64_t rx_frames = 0;
-  uint64_t rx_dropped = 0;   // too long for the driver's buffers
-  uint64_t rx_filtered = 0;  // not wanted by the driver
-  uint64_t tx_frames = 0;
-  uint64_t tx_dropped = 0;  // malformed, or refused by the port
+  Counter rx_frames;
+  Counter rx_dropped;   // too long for the driver's buffers
+  Counter rx_filtered;  // not wanted by the driver
+  Counter tx_frames;
+  Counter tx_dropped;  // malformed, or refused by the port
 };
 
 class QueuePair {
  public:
-  // `filter` is the device's, and outlives the pair.
-  QueuePair(event::EventLoop& loop, std::unique_ptr<PacketPort> port, const RxFilter& filter);
+  // `loop` outlives the pair.
+  QueuePair(event::EventLoop& loop, std::unique_ptr<PacketPort> port);
   ~QueuePair();
 
   // Before the queues start. `buffer_bytes`: what to hold for one frame.
@@ -41,6 +54,8 @@ class QueuePair {
   virtio::Queue StopReceive();
   virtio::Queue StopTransmit();
 
+  // Which frames the driver wants; until then all.
+  void SetFilter(const RxFilter& filter) { filter_ = filter; }
   // Whether the host gives frames to this pair.
   void SetAttached(bool attached);
   // The driver has given buffers to the receive queue: it means to use this pair.
@@ -67,7 +82,7 @@ class QueuePair {
 
   event::EventLoop& loop_;
   const std::unique_ptr<PacketPort> port_;
-  const RxFilter& filter_;
+  RxFilter filter_;
   Status started_;
   bool mergeable_ = false;
   size_t buffer_bytes_ = 0;

@@ -75,7 +75,8 @@ TEST_F(TapPortTest, MovesFramesBothWays) {
   Driver transmit(memory, {.area = memory::GuestAddr(0x201000), .area_size = 0x100000});
   std::vector<std::unique_ptr<PacketPort>> ports;
   ports.push_back(std::make_unique<TapPort>(std::move(tap->queues[0])));
-  NetDevice device(*loop, std::move(ports), {});
+  const std::unique_ptr<NetDevice> made = *NetDevice::Create(*loop, std::move(ports), {});
+  NetDevice& device = *made;
   device.Configure(device.info().features);
   for (int i = 0; i < 8; ++i) receive.Chain().Writable(300).Submit();
   ASSERT_TRUE(device.StartQueue(0, receive.MakeQueue()).has_value());

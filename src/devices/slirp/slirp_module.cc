@@ -42,7 +42,7 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
   std::unique_ptr<SlirpPort> port = TRY(SlirpPort::Create(context.loop, std::move(options)));
   std::vector<std::unique_ptr<net::PacketPort>> ports;
   ports.push_back(std::move(port));
-  return std::make_unique<net::NetDevice>(
+  return net::NetDevice::Create(
       context.loop, std::move(ports),
       net::DeviceOptions{.mac = start.mac,
                          .mtu = kMtu,
