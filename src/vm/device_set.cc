@@ -18,6 +18,8 @@ constexpr std::chrono::seconds kHeartbeatInterval{2};
 // A device that has not answered for this long hangs. Generous: hosts are loaded, and emulated ones
 // slow.
 constexpr std::chrono::seconds kHeartbeatTimeout{10};
+// From the closing of a process' sockets to its end.
+constexpr std::chrono::milliseconds kDyingTime{500};
 // More failures than the policy allows within the window end the restarts.
 constexpr std::chrono::seconds kFailureWindow{60};
 
@@ -57,6 +59,7 @@ struct DeviceSet::Managed {
   std::deque<event::Clock::time_point> deaths;
   event::Watch process_watch;
   event::Watch control_watch;
+  event::Timer late_report;
   event::Clock::time_point last_answer;
   bool ping_pending = false;
   uint32_t answers_due = 0;  // of its control channel, which answers in order
@@ -251,13 +254,21 @@ void DeviceSet::OnHeartbeat() {
 }
 
 void DeviceSet::OnBackendFailed(Managed& device, uint32_t generation, std::string why) {
-  if (device.generation.load() == generation) OnFailed(device, std::move(why));
+  if (device.generation.load() != generation || device.state != State::kRunning) return;
+  if (!device.hosted.process.valid()) {
+    OnFailed(device, std::move(why));
+    return;
+  }
+  // A process that dies closes its sockets first; its end, which tells more, is seen in a moment.
+  device.late_report =
+      context_.loop.AddTimer(kDyingTime, [this, &device, why] { OnFailed(device, why); });
 }
 
 void DeviceSet::OnFailed(Managed& device, std::string why) {
   // One death is noticed in several ways; the first counts.
   if (device.state != State::kRunning) return;
   device.state = State::kRestarting;
+  device.late_report = event::Timer();
   LOG_ERROR("device {} failed: {}", device.label, why);
   publish_({.kind = "device-died", .device = device.label, .text = why});
 

@@ -166,7 +166,7 @@ Status Machine::AddDevices() {
       continue;
     }
     if (!request.socket.empty()) {
-      TRY(devices_->AddForeign(request.module, request.socket));
+      TRY(devices_->AddForeign(request.module, request.socket, request.option));
       continue;
     }
     const devices::DeviceModule* const module = devices::FindModule(request.module);
@@ -277,8 +277,16 @@ control::ProcessList Machine::Describe() const {
   control::ProcessList list{.vm_state = suspended_ ? "suspended" : "running",
                             .vcpus = config_.cpus,
                             .processes = devices_->Describe()};
-  list.processes.insert(list.processes.begin(),
-                        {.name = "vmm", .pid = getpid(), .state = "running", .restarts = 0});
+  std::vector<control::ProcessInfo> own;
+  own.push_back({.name = "vmm", .role = "vmm", .pid = getpid(), .state = "running"});
+  if (confinement_) {
+    own.front().layers = confinement_->layers().Names();
+    own.front().allowed_calls = confinement_->allowed_calls();
+  }
+  for (const pid_t pid : spawners_ ? spawners_->pids() : std::vector<pid_t>()) {
+    own.push_back({.name = "spawner", .role = "spawner", .pid = pid, .state = "running"});
+  }
+  list.processes.insert(list.processes.begin(), own.begin(), own.end());
   return list;
 }
 
