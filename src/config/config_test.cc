@@ -118,6 +118,26 @@ TEST(Validate, WhatWouldBeIgnoredIsRefused) {
   EXPECT_EQ(Problem(config), "--params \"quiet\" needs a kernel; a firmware (--bios) takes none");
 }
 
+TEST(Validate, KeysOfVirtioFsAreNotFor9p) {
+  VmConfig config = Minimal();
+  config.shared_dirs = {{.path = "a", .tag = "t", .type = SharedDirType::k9p}};
+  EXPECT_EQ(Problem(config), "none");
+  const auto with = [&](auto set) {
+    config.shared_dirs = {{.path = "a", .tag = "t"}};
+    set(config.shared_dirs[0]);
+    const std::string nine = Problem(config);
+    config.shared_dirs[0].type = SharedDirType::kFs;
+    EXPECT_EQ(Problem(config), "none");
+    return nine;
+  };
+  using O = SharedDirOptions;
+  EXPECT_NE(with([](O& o) { o.cache = FsCache::kAlways; }).find("cache is"), std::string::npos);
+  EXPECT_NE(with([](O& o) { o.timeout = 1; }).find("timeout is"), std::string::npos);
+  EXPECT_NE(with([](O& o) { o.writeback = true; }).find("writeback is"), std::string::npos);
+  EXPECT_NE(with([](O& o) { o.posix_acl = true; }).find("posix_acl is"), std::string::npos);
+  EXPECT_NE(with([](O& o) { o.queues = 2; }).find("queues is"), std::string::npos);
+}
+
 TEST(Validate, RootLetterFollowsTheOrderOfDisks) {
   VmConfig config = Minimal();
   config.disks = {{.path = "a", .ro = true}, {.path = "b", .root = true}};

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/describe.h"
+#include "base/result.h"
 
 namespace crosvm::config {
 
@@ -75,5 +76,8 @@ struct SharedDirOptions {
 
 // The form that ParseKeyValue reads with ':' between the items.
 inline constexpr char kSharedDirSeparator = ':';
+
+// What the fields' own ranges cannot say.
+Status CheckSharedDir(const SharedDirOptions& options);
 
 }  // namespace crosvm::config

@@ -214,6 +214,7 @@ Status CheckSharedDirs(const VmConfig& config) {
       return Bad("--shared-dir {}: path and tag must not contain a colon; link it to another name",
                  dir.path);
     }
+    TRY(CheckSharedDir(dir));
     TRY(add("--shared-dir", dir.tag));
   }
   for (const VhostUserOptions& device : config.vhost_user) {

@@ -57,6 +57,27 @@ Status CheckBlockOptions(const BlockOptions& options) {
               options.block_size);
 }
 
+Status CheckSharedDir(const SharedDirOptions& options) {
+  if (options.tag.empty()) {
+    return Fail(ErrorKind::kInvalidArgument,
+                "--shared-dir {}: the tag is missing, by which the guest mounts it", options.path);
+  }
+  if (options.type == SharedDirType::kFs) return {};
+  // What only virtio-fs can do. Said instead of passed over.
+  const SharedDirOptions defaults;
+  std::string_view key;
+  if (options.cache != defaults.cache) key = "cache";
+  if (options.timeout != defaults.timeout) key = "timeout";
+  if (options.writeback) key = "writeback";
+  if (options.posix_acl) key = "posix_acl";
+  if (options.queues != defaults.queues) key = "queues";
+  if (key.empty()) return {};
+  return Fail(ErrorKind::kInvalidArgument,
+              "--shared-dir {}: {} is a key of type=fs; by 9p it is for the guest to say when it "
+              "mounts (`mount -t 9p -o cache=…`), so leave it out",
+              options.path, key);
+}
+
 std::string DeviceOption(const BlockOptions& options) {
   BlockOptions device = options;
   device.root = false;

@@ -44,30 +44,11 @@ struct P9Start {
   }
 };
 
-// What only virtio-fs can do. Said instead of passed over.
-Status CheckOptions(const config::SharedDirOptions& options) {
-  const config::SharedDirOptions defaults;
-  if (options.tag.empty()) {
-    return Fail(ErrorKind::kInvalidArgument, "the tag is missing, by which the guest mounts {}",
-                options.path);
-  }
-  std::string_view key;
-  if (options.cache != defaults.cache) key = "cache";
-  if (options.writeback) key = "writeback";
-  if (options.timeout != defaults.timeout) key = "timeout";
-  if (options.posix_acl) key = "posix_acl";
-  if (options.queues != defaults.queues) key = "queues";
-  if (key.empty()) return {};
-  return Fail(ErrorKind::kInvalidArgument,
-              "{} is an option of type=fs; with 9p the guest chooses it when it mounts (`mount -t "
-              "9p -o cache=…`), so leave it out",
-              key);
-}
-
 Result<PreparedDevice> Prepare(std::string_view text) {
-  const config::SharedDirOptions options = TRY(codec::ParseKeyValue<config::SharedDirOptions>(
+  config::SharedDirOptions options = TRY(codec::ParseKeyValue<config::SharedDirOptions>(
       text, {.separator = config::kSharedDirSeparator}));
-  TRY(CheckOptions(options));
+  options.type = config::SharedDirType::k9p;
+  TRY(config::CheckSharedDir(options));
   shared_dir::PreparedShare share = TRY(shared_dir::PrepareShare({.path = options.path,
                                                                   .uidmap = options.uidmap,
                                                                   .gidmap = options.gidmap,
