@@ -109,10 +109,8 @@ Status Frontend::Handshake() {
   TRY(Set(Request::kSetOwner, {}));
   std::vector<uint16_t>& sizes = options_.info.queue_sizes;
   uint64_t queues = sizes.size();
-  if (Has(kProtocolMq)) {
-    queues = TRY(GetU64(Request::kGetQueueNum));
-    if (options_.counts_pairs) queues = 2 * std::min<uint64_t>(queues, sizes.size()) + 1;
-  }
+  if (Has(kProtocolMq)) queues = TRY(GetU64(Request::kGetQueueNum));
+  if (options_.queue_count != nullptr) queues = options_.queue_count(backend_features_, queues);
   if (Has(kProtocolConfig)) options_.local_config.clear();
   if (active_ && queues < sizes.size()) {
     return Fail(ErrorKind::kUnsupported, "the new device process has fewer queues");

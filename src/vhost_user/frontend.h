@@ -33,8 +33,9 @@ struct FrontendOptions {
   virtio::DeviceInfo info;
   // For back-ends without the CONFIG protocol feature: the configuration space, answered from here.
   std::vector<uint8_t> local_config;
-  // GET_QUEUE_NUM counts pairs of queues, and one more is for control: network back-ends.
-  bool counts_pairs = false;
+  // How many queues there are by the back-end's features and what it answers to GET_QUEUE_NUM,
+  // which some kinds of back-ends take for something else; null: the answer.
+  uint64_t (*queue_count)(uint64_t features, uint64_t answer) = nullptr;
   // Takes away what cannot be without another feature that the back-end lacks; null: nothing.
   uint64_t (*fitting)(uint64_t features) = nullptr;
   std::chrono::milliseconds handshake_timeout{5000};

@@ -46,6 +46,13 @@ uint64_t FittingNetFeatures(uint64_t features) {
            FeatureBit(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS));
 }
 
+// GET_QUEUE_NUM is the number of pairs to some back-ends, and of queues to others. More than one
+// pair needs the control queue, and who serves that counts queues.
+uint64_t NetQueues(uint64_t features, uint64_t answer) {
+  if ((features & FeatureBit(VIRTIO_NET_F_CTRL_VQ)) == 0) return 2;
+  return (features & FeatureBit(VIRTIO_NET_F_MQ)) == 0 ? 3 : answer;
+}
+
 vhost_user::FrontendOptions ForeignNet() {
   constexpr size_t kMaxPairs = 16;
   constexpr uint32_t kConfigBytes = offsetof(virtio_net_config, speed);
@@ -53,7 +60,7 @@ vhost_user::FrontendOptions ForeignNet() {
   options.info.device_id = VIRTIO_ID_NET;
   options.info.queue_sizes.assign(2 * kMaxPairs + 1, kQueueSize);
   options.info.config_size = kConfigBytes;
-  options.counts_pairs = true;
+  options.queue_count = &NetQueues;
   options.fitting = &FittingNetFeatures;
   // Most have no configuration space: a link that is up. The driver then makes an address itself.
   virtio_net_config config{};

@@ -33,7 +33,7 @@ class NetPeers(E2eTest):
     """`crosvm device net` and `device net-user` with other front ends than the VMM that started them."""
 
     def Device(self, *words):
-        path = self.Path(f"{words[0]}.sock")
+        path = self.Path(f"{self._testMethodName}.sock")
         peer = Peer([settings.binary, "device", words[0], "--socket-path", path, words[1]], [path])
         self.addCleanup(peer.Close)
         return path
