@@ -24,6 +24,9 @@ uint32_t EpollEvents(Interest interest) {
   return events;
 }
 
+// The loop whose Dispatch() this thread is in, the innermost.
+thread_local const LoopCore* dispatching = nullptr;
+
 int ToMilliseconds(Clock::duration timeout) {
   // Rounded up: waking early would make a caller that waits for a deadline spin.
   const auto ms = std::chrono::ceil<std::chrono::milliseconds>(timeout).count();
@@ -129,6 +132,11 @@ void LoopCore::Post(Callback callback) {
   {
     MutexLock lock(mutex_);
     first = posted_.empty();
+    // From the loop's own callbacks, unless others were before: there is nobody to wake.
+    if (dispatching == this && first) {
+      due_.push_back(std::move(callback));
+      return;
+    }
     posted_.push_back(std::move(callback));
   }
   if (first) wake_.Signal();
@@ -163,6 +171,7 @@ Result<size_t> LoopCore::Dispatch(int timeout_ms, OnStop on_stop) {
   std::array<epoll_event, kEventsPerWait> events;
   const size_t count = TRY(epoll_.Wait(events, due_.empty() ? timeout_ms : 0));
   ++dispatch_depth_;
+  const LoopCore* const outer = std::exchange(dispatching, this);
   size_t ran = 0;
   for (size_t i = 0; i < count && !ShouldReturn(on_stop); ++i) {
     const uint64_t token = events[i].data.u64;
@@ -179,6 +188,7 @@ Result<size_t> LoopCore::Dispatch(int timeout_ms, OnStop on_stop) {
   }
   ran += RunTimers(on_stop);
   ran += RunPosted(on_stop);
+  dispatching = outer;
   if (--dispatch_depth_ == 0 && !removed_watches_.empty()) {
     // Destroying a callback may remove further watches.
     std::exchange(removed_watches_, {}).clear();

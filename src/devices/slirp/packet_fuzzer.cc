@@ -21,7 +21,7 @@ struct Network {
 Network& TheNetwork() {
   static Network* const network = [] {
     auto* const made = new Network;
-    made->stack = *Stack::Create(made->loop, [](std::span<const uint8_t>) {});
+    made->stack = *Stack::Create(made->loop, [](std::span<const uint8_t>) {}, [] {});
     return made;
   }();
   return *network;

@@ -61,7 +61,8 @@ Result<std::unique_ptr<SlirpPort>> SlirpPort::Create(event::EventLoop& loop, Por
   const std::vector<config::HostForward> forwards = std::move(options.forwards);
   std::unique_ptr<SlirpPort> self(new SlirpPort(loop, std::move(options)));
   self->stack_ = TRY(Stack::Create(
-      loop, [raw = self.get()](std::span<const uint8_t> frame) { raw->Deliver(frame); }));
+      loop, [raw = self.get()](std::span<const uint8_t> frame) { raw->Deliver(frame); },
+      [raw = self.get()] { raw->Flush(); }));
   for (const config::HostForward& forward : forwards) TRY(self->AddForward(forward));
   return self;
 }
@@ -179,16 +180,19 @@ void SlirpPort::Queue(std::vector<uint8_t> frame) {
   if (receiving_) ScheduleReadable();
 }
 
+void SlirpPort::Flush() {
+  if (!readable_ || !receiving_ || queue_.empty()) return;
+  readable_();
+  if (receiving_ && !queue_.empty()) ScheduleReadable();
+}
+
 void SlirpPort::ScheduleReadable() {
   if (!readable_ || std::exchange(readable_scheduled_, true)) return;
   loop_.Post([weak = std::weak_ptr(self_)] {
     const std::shared_ptr<SlirpPort*> self = weak.lock();
     if (!self) return;
-    SlirpPort& port = **self;
-    port.readable_scheduled_ = false;
-    if (!port.receiving_ || port.queue_.empty()) return;
-    port.readable_();
-    if (port.receiving_ && !port.queue_.empty()) port.ScheduleReadable();
+    (*self)->readable_scheduled_ = false;
+    (*self)->Flush();
   });
 }
 

@@ -57,6 +57,8 @@ class SlirpPort final : public net::PacketPort {
 
   void Deliver(std::span<const uint8_t> frame);
   void Queue(std::vector<uint8_t> frame);
+  // Lets the driver take what waits.
+  void Flush();
   void ScheduleReadable();
 
   event::EventLoop& loop_;

@@ -103,12 +103,16 @@ struct Stack::Callbacks {
   };
 };
 
-Stack::Stack(event::EventLoop& loop, Output output)
-    : loop_(loop), output_(std::move(output)), self_(std::make_shared<Stack*>(this)) {
+Stack::Stack(event::EventLoop& loop, Output output, std::function<void()> flush)
+    : loop_(loop),
+      output_(std::move(output)),
+      flush_(std::move(flush)),
+      self_(std::make_shared<Stack*>(this)) {
 }
 
-Result<std::unique_ptr<Stack>> Stack::Create(event::EventLoop& loop, Output output) {
-  std::unique_ptr<Stack> self(new Stack(loop, std::move(output)));
+Result<std::unique_ptr<Stack>> Stack::Create(event::EventLoop& loop, Output output,
+                                             std::function<void()> flush) {
+  std::unique_ptr<Stack> self(new Stack(loop, std::move(output), std::move(flush)));
   SlirpConfig config{};
   config.version = 4;
   config.in_enabled = true;
@@ -165,6 +169,7 @@ void Stack::SchedulePoll() {
 void Stack::Poll() {
   poll_scheduled_ = false;
   slirp_pollfds_poll(slirp_, 0, &Callbacks::TakeReady, this);
+  flush_();
   Refresh();
 }
 

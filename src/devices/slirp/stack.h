@@ -30,8 +30,10 @@ class Stack {
   // A frame for the guest; valid during the call.
   using Output = std::function<void(std::span<const uint8_t> frame)>;
 
-  // `loop` outlives the stack.
-  static Result<std::unique_ptr<Stack>> Create(event::EventLoop& loop, Output output);
+  // `loop` outlives the stack. `flush` is called when a batch of frames from sockets has been put
+  // out.
+  static Result<std::unique_ptr<Stack>> Create(event::EventLoop& loop, Output output,
+                                               std::function<void()> flush);
   ~Stack();
   Stack(const Stack&) = delete;
   Stack& operator=(const Stack&) = delete;
@@ -59,7 +61,7 @@ class Stack {
     bool wanted = false;  // by the last Refresh()
   };
 
-  Stack(event::EventLoop& loop, Output output);
+  Stack(event::EventLoop& loop, Output output, std::function<void()> flush);
 
   // Soon, once for everything of this turn.
   void ScheduleRefresh();
@@ -73,6 +75,7 @@ class Stack {
 
   event::EventLoop& loop_;
   const Output output_;
+  const std::function<void()> flush_;
   Slirp* slirp_ = nullptr;
   std::map<int, Socket> sockets_;
   std::vector<int> polled_;  // by the index that libslirp knows them by
