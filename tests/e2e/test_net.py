@@ -7,7 +7,9 @@ import subprocess
 import threading
 
 import images
-from e2e import E2eTest
+import settings
+from e2e import E2eTest, EachKernel
+from guest_paths import PathOf
 
 MIB = 1 << 20
 
@@ -85,6 +87,15 @@ class TapTest(E2eTest):
         self.assertEqual(sink.bytes, mib * MIB)
         self.assertEqual(sink.digest, sent)
 
+    def Iperf3(self, more):
+        server = subprocess.Popen(["iperf3", "-s", "-1", "-B", self.host], stdout=subprocess.DEVNULL)
+        try:
+            self.Shared().Check(f"for i in 1 2 3 4 5; do iperf3 -c {self.host} {more} -n 8M > /tmp/iperf && break; "
+                                "sleep 1; done; tail -n 4 /tmp/iperf | grep -q receiver", 120)
+        finally:
+            server.terminate()
+            server.wait()
+
     def FromHost(self, mib):
         digest = images.Random(self.Path("data"), mib * MIB, 5)
         source = Source(self.host, self.Path("data"))
@@ -92,6 +103,7 @@ class TapTest(E2eTest):
         self.assertEqual(got, digest)
 
 
+@EachKernel
 class NetTap(TapTest):
     """One pair of queues, every offload."""
 
@@ -113,6 +125,17 @@ class NetTap(TapTest):
 
     def test_4_transfer_from_the_host(self):
         self.FromHost(32)
+
+    def test_5_iperf3_both_ways_and_parallel(self):
+        for more in ("", "-R", "-P 4", "-R -P 4"):
+            with self.subTest(more):
+                self.Iperf3(more)
+
+    def test_5_link_down_and_up(self):
+        vm = self.Shared()
+        vm.Check("ip link set eth0 down && ip link set eth0 up")
+        vm.Check(f"ip addr show eth0 | grep -q {self.guest} || ip addr add {self.guest}/24 dev eth0; "
+                 f"ping -c 1 -W 10 {self.host}", 30)
 
     def test_5_without_offloads(self):
         self.Shared().Check("ethtool -K eth0 tx off rx off tso off gso off gro off 2>&1; true")
@@ -164,14 +187,8 @@ class NetTwoPairs(TapTest):
         vm.Check("ethtool -L eth0 combined 2 2>/dev/null; ethtool -l eth0 | tail -n 2 | grep -q '2$'")
 
     def test_2_parallel_transfers(self):
-        vm = self.Shared()
-        server = subprocess.Popen(["iperf3", "-s", "-1", "-B", self.host], stdout=subprocess.DEVNULL)
-        try:
-            vm.Check(f"for i in 1 2 3 4 5; do iperf3 -c {self.host} -P 4 -n 16M > /tmp/iperf && break; sleep 1; done; "
-                     "tail -n 4 /tmp/iperf | grep -q receiver", 120)
-        finally:
-            server.terminate()
-            server.wait()
+        self.Iperf3("-P 4")
+        self.Iperf3("-R -P 4")
         self.ToHost(8)
         self.FromHost(8)
 
@@ -179,3 +196,62 @@ class NetTwoPairs(TapTest):
         self.Shared().Check("ethtool -L eth0 combined 1")
         self.FromHost(4)
         self.Shared().PowerOff()
+
+
+class NetJumbo(TapTest):
+    """Frames of 9,000 bytes over a tap that exists."""
+
+    ordered = True
+    net = 30
+
+    def test_1_large_frames(self):
+        name = "e2ejumbo"
+        subprocess.run(["ip", "tuntap", "add", "mode", "tap", "name", name], check=True)
+        self.addClassCleanup(subprocess.run, ["ip", "link", "del", name])
+        for words in (["link", "set", name, "mtu", "9000", "up"], ["addr", "add", f"{self.host}/24", "dev", name]):
+            subprocess.run(["ip", *words], check=True)
+        images.CopyRoot(self.Path("root"))
+        vm = self.Vm(options=["-r", self.Path("root"), "--net", f"tap-name={name}"], mem=384)
+        vm.Boot(20)
+        type(self).shared = vm
+        self.assertEqual(vm.Check("cat /sys/class/net/eth0/mtu").strip(), "9000")
+        vm.Check(f"ip link set eth0 up && ip addr add {self.guest}/24 dev eth0")
+        vm.Check(f"ping -c 2 -W 10 -M do -s 8972 {self.host}", 30)
+
+    def test_2_transfers(self):
+        self.ToHost(8)
+        self.FromHost(8)
+        self.Shared().Check("ethtool -K eth0 tx off rx off tso off gso off gro off 2>&1; true")
+        self.ToHost(2)
+        self.FromHost(2)
+        self.Shared().PowerOff()
+
+
+class NetErrors(E2eTest):
+    """A tap that cannot be had: what is missing, and what does without."""
+
+    def Refused(self, net, *prefix):
+        done = subprocess.run([*prefix, settings.binary, "run", "--net", net, PathOf("vmlinux", self.kernel)],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=self.directory)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        return done.stderr
+
+    def test_without_the_right_to_make_one(self):
+        gid = os.stat("/dev/kvm").st_gid
+        text = self.Refused("host-ip=10.77.99.1,netmask=255.255.255.0", "setpriv", "--reuid=1000", "--regid=1000",
+                            f"--groups={gid}", "--inh-caps=-all", "--bounding-set=-all")
+        self.assertIn("CAP_NET_ADMIN", text)
+        self.assertIn("--net user", text)
+
+    def test_a_name_that_is_in_use(self):
+        name = "e2etaken"
+        subprocess.run(["ip", "tuntap", "add", "mode", "tap", "name", name], check=True)
+        self.addCleanup(subprocess.run, ["ip", "link", "del", name])
+        import fcntl
+        import struct
+        with open("/dev/net/tun", "r+b", buffering=0) as holder:
+            fcntl.ioctl(holder, 0x400454ca, struct.pack("16sH22x", name.encode(), 0x5002))  # TUNSETIFF: tap, no info, header
+            self.assertIn("is in use by another process", self.Refused(f"tap-name={name}"))
+
+    def test_a_name_that_is_not_there(self):
+        self.assertIn("e2emissing", self.Refused("tap-name=e2emissing"))

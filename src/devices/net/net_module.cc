@@ -59,7 +59,8 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
   }
   return NetDevice::Create(
       context.loop, std::move(ports),
-      DeviceOptions{.mac = start.mac, .mtu = start.mtu, .port_features = start.features, .threads = true});
+      DeviceOptions{
+          .mac = start.mac, .mtu = start.mtu, .port_features = start.features, .threads = true});
 }
 
 }  // namespace
