@@ -1,13 +1,23 @@
 """`--shared-dir PATH:TAG:type=9p` with Linux' own 9p client (Debian's kernel with all drivers: the cloud one has no 9p)."""
+import fcntl
 import json
 import os
 import signal
 import stat
+import subprocess
+import threading
 
 import images
 from e2e import E2eTest
 
+PROGRAM = os.path.join(os.path.dirname(os.path.realpath(__file__)), "programs", "file_lock.c")
 MOUNT = "mkdir -p /tmp/{tag} && mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000{more} {tag} /tmp/{tag}"
+# The root disk's programs, which see what is mounted below /tmp.
+TOOLS = ("mount -t tmpfs none /tmp && mount --make-shared /tmp && mkdir /r && mount -t ext4 -o ro /dev/vda /r && "
+         "mount --bind /tmp /r/tmp && mount --bind /dev /r/dev && mount --bind /proc /r/proc")
+FIO = ("chroot /r fio --name=v --directory=/tmp/data --rw=randwrite --bs=4k-32k --size=1M --io_size=1M --numjobs=2 --ioengine={engine} "
+       "--eta=never --verify_state_save=0 --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=5 --output=/tmp/fio.log {more} || "
+       "{{ cat /tmp/fio.log; false; }}")
 
 
 class Shares(E2eTest):
@@ -24,14 +34,16 @@ class Shares(E2eTest):
             return file.read()
 
     def test_1_files(self):
-        options = []
+        images.CopyRoot(self.Path("root"))
+        options = ["--disk", self.Path("root")]
         for tag, more in (("data", ""), ("fixed", ":ro")):
             os.makedirs(self.Path(tag))
             with open(os.path.join(self.Path(tag), "from-host"), "w", encoding="ascii") as file:
                 file.write("hello guest\n")
             options += ["--shared-dir", f"{self.Path(tag)}:{tag}:type=9p{more}"]
-        type(self).shared = vm = self.Vm(options=options, socket=True)
+        type(self).shared = vm = self.Vm(options=[*options, "--device-restarts", "1000"], socket=True)
         vm.Boot(30)
+        vm.Check(TOOLS)
         vm.Check(MOUNT.format(tag="data", more="") + " && " + MOUNT.format(tag="fixed", more=""))
         self.assertIn("hello guest", vm.Check("cat /tmp/data/from-host"))
         digest = vm.Check("dd if=/dev/urandom of=/tmp/data/big bs=1M count=2 2>/dev/null && sync && "
@@ -96,8 +108,49 @@ class Shares(E2eTest):
             self.assertIn("ead-only", output, command)
         self.assertEqual(os.listdir(self.Path("fixed")), ["from-host"])
 
-    def test_7_cached(self):
-        """cache=loose: appends, mapped and delayed writes arrive whole."""
+    def test_7_attributes_and_locks(self):
+        vm = self.Shared()
+        vm.Check(": >/tmp/data/x && chroot /r setfattr -n user.colour -v green /tmp/data/x && "
+                 "chroot /r getfattr -n user.colour /tmp/data/x | grep -q green && "
+                 "chroot /r getfattr -d /tmp/data/x | grep -q user.colour")
+        self.assertEqual(os.getxattr(self.Host("x"), "user.colour"), b"green")
+        vm.Check("chroot /r setfattr -x user.colour /tmp/data/x")
+        self.assertEqual(os.listxattr(self.Host("x")), [])
+        # The host's lock stands in the guest's way, and the guest's in the host's.
+        subprocess.run(["cc", "-static", "-O1", "-o", self.Host("file_lock"), PROGRAM], check=True)
+        with open(self.Host("x"), "r+", encoding="ascii") as file:
+            fcntl.lockf(file, fcntl.LOCK_SH)
+            vm.Check("/tmp/data/file_lock /tmp/data/x shared </dev/null")
+            status, _ = vm.Shell("/tmp/data/file_lock /tmp/data/x exclusive </dev/null")
+            self.assertEqual(status, 1)
+            fcntl.lockf(file, fcntl.LOCK_UN)
+            vm.Check("mkfifo /tmp/hold && (/tmp/data/file_lock /tmp/data/x exclusive </tmp/hold >/tmp/held &) && "
+                     "exec 8>/tmp/hold && while ! grep -q locked /tmp/held; do sleep 0.1; done")
+            self.assertRaises(OSError, fcntl.lockf, file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            vm.Check("exec 8>&-")
+            fcntl.lockf(file, fcntl.LOCK_EX)
+
+    def test_8_verified_load(self):
+        """fio checks what it wrote, while the device is killed again and again."""
+        vm = self.Shared()
+        stop = threading.Event()
+
+        def Kill():
+            while not stop.wait(3):
+                os.kill(self.DevicePid(vm), signal.SIGKILL)
+
+        killer = threading.Thread(target=Kill)
+        killer.start()
+        try:
+            vm.Check(FIO.format(engine="psync", more="--fsync=32"), 120)
+        finally:
+            stop.set()
+            killer.join()
+        vm.Check("umount /tmp/data && " + MOUNT.format(tag="data", more=",cache=mmap"))
+        vm.Check(FIO.format(engine="mmap", more=""), 120)
+
+    def test_9_cached(self):
+        """cache=loose: appends and delayed writes arrive whole."""
         vm = self.Shared()
         vm.Check("umount /tmp/data && " + MOUNT.format(tag="data", more=",cache=loose"))
         vm.Check("for i in $(seq 1 100); do echo line $i >>/tmp/data/lines; done && sync", 60)

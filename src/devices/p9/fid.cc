@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <utility>
 
 #include "base/check.h"
@@ -89,16 +90,18 @@ uint64_t FidTable::StateBytes() {
   return (sizeof(Header) + uint64_t{kMaxFids} * sizeof(Record) + kPage - 1) / kPage * kPage;
 }
 
-FidTable::FidTable(shared_dir::Share& share, sys::MappedRegion region)
-    : share_(share), region_(std::move(region)) {
+FidTable::FidTable(shared_dir::Share& share, shared_dir::UnnamedStore& unnamed,
+                   sys::MappedRegion region)
+    : share_(share), unnamed_(unnamed), region_(std::move(region)) {
 }
 
 Result<std::unique_ptr<FidTable>> FidTable::Create(shared_dir::Share& share,
+                                                   shared_dir::UnnamedStore& unnamed,
                                                    sys::BorrowedFd state) {
   sys::MappedRegion region =
       TRY_CONTEXT(sys::MappedRegion::Shared(state, 0, StateBytes(), sys::MapAccess::kReadWrite),
                   "mapping the table of fids");
-  std::unique_ptr<FidTable> table(new FidTable(share, std::move(region)));
+  std::unique_ptr<FidTable> table(new FidTable(share, unnamed, std::move(region)));
   table->Recover();
   return table;
 }
@@ -119,6 +122,7 @@ FidTable::Record& FidTable::At(uint32_t row) const {
 // share checks; a number that is taken twice loses the second.
 void FidTable::Recover() {
   const MutexLock lock(mutex_);
+  std::map<uint64_t, sys::UniqueFd> unnamed = unnamed_.TakeAll();
   const uint32_t used = std::min(header().used_rows, kMaxFids);
   header().used_rows = used;
   for (uint32_t row = 0; row < used; ++row) {
@@ -132,8 +136,15 @@ void FidTable::Recover() {
     }
     // The reference that the predecessor's fid held is this one's.
     auto fid = std::make_shared<Fid>(share_, record.node, record.user);
-    if (record.open_flags >= 0) fid->SetOpenLater(record.open_flags);
-    fids_.emplace(record.number, Entry{.fid = std::move(fid), .row = row});
+    Entry entry{.fid = fid, .row = row};
+    if (const auto kept = unnamed.find(record.number);
+        kept != unnamed.end() && record.open_flags >= 0) {
+      entry.unnamed = unnamed_.Put(record.number, kept->second);
+      fid->SetOpen(std::move(kept->second), record.open_flags);
+    } else if (record.open_flags >= 0) {
+      fid->SetOpenLater(record.open_flags);
+    }
+    fids_.emplace(record.number, std::move(entry));
   }
 }
 
@@ -195,6 +206,15 @@ void FidTable::RecordOpen(uint32_t number, int flags) {
   if (found != fids_.end()) At(found->second.row).open_flags = flags;
 }
 
+void FidTable::KeepUnnamed(NodeId node) {
+  const MutexLock lock(mutex_);
+  for (auto& [number, entry] : fids_) {
+    if (entry.fid->node() != node || entry.unnamed || !entry.fid->open()) continue;
+    const shared_dir::Descriptor file = entry.fid->FileIfOpen();
+    entry.unnamed = file != nullptr && unnamed_.Put(number, *file);
+  }
+}
+
 std::shared_ptr<Fid> FidTable::Remove(uint32_t number) {
   const MutexLock lock(mutex_);
   const auto found = fids_.find(number);
@@ -202,6 +222,7 @@ std::shared_ptr<Fid> FidTable::Remove(uint32_t number) {
   std::shared_ptr<Fid> fid = std::move(found->second.fid);
   At(found->second.row).live = 0;
   free_.push_back(found->second.row);
+  if (found->second.unnamed) unnamed_.Remove(number);
   fids_.erase(found);
   return fid;
 }
@@ -213,6 +234,7 @@ void FidTable::Clear() {
   for (const auto& [number, entry] : all) At(entry.row).live = 0;
   free_.clear();
   header().used_rows = 0;
+  unnamed_.TakeAll();
 }
 
 size_t FidTable::size() {

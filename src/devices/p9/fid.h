@@ -18,6 +18,7 @@
 #include "base/mutex.h"
 #include "base/result.h"
 #include "shared_dir/share.h"
+#include "shared_dir/unnamed_store.h"
 #include "sys/mapped_region.h"
 
 namespace crosvm::devices::p9 {
@@ -100,9 +101,11 @@ class FidTable {
   static constexpr uint32_t kMaxFids = 1U << 20;
   static uint64_t StateBytes();
 
-  // Takes over the fids in `state` (all zero: none), a sealed memfd of StateBytes(). Entries that
-  // make no sense are dropped.
-  static Result<std::unique_ptr<FidTable>> Create(shared_dir::Share& share, sys::BorrowedFd state);
+  // Takes over the fids in `state` (all zero: none), a sealed memfd of StateBytes(), and what
+  // `unnamed` has of them. Entries that make no sense are dropped. Both outlive the table.
+  static Result<std::unique_ptr<FidTable>> Create(shared_dir::Share& share,
+                                                  shared_dir::UnnamedStore& unnamed,
+                                                  sys::BorrowedFd state);
 
   // Null when there is no such fid.
   std::shared_ptr<Fid> Find(uint32_t number);
@@ -112,6 +115,8 @@ class FidTable {
   OkOrErrno Replace(uint32_t number, std::shared_ptr<Fid> fid);
   // For a successor: the fid is open, so.
   void RecordOpen(uint32_t number, int flags);
+  // The node is about to lose its name: what is open of it is kept for a successor.
+  void KeepUnnamed(NodeId node);
   // Null when there is no such fid.
   std::shared_ptr<Fid> Remove(uint32_t number);
   void Clear();
@@ -127,9 +132,10 @@ class FidTable {
   struct Entry {
     std::shared_ptr<Fid> fid;
     uint32_t row = 0;
+    bool unnamed = false;  // in the store
   };
 
-  FidTable(shared_dir::Share& share, sys::MappedRegion region);
+  FidTable(shared_dir::Share& share, shared_dir::UnnamedStore& unnamed, sys::MappedRegion region);
   void Recover();
   Header& header() const;
   Record& At(uint32_t row) const;
@@ -137,6 +143,7 @@ class FidTable {
   void Write(uint32_t row, uint32_t number, const Fid& fid) CROSVM_REQUIRES(mutex_);
 
   shared_dir::Share& share_;
+  shared_dir::UnnamedStore& unnamed_;
   sys::MappedRegion region_;
   Mutex mutex_;
   std::unordered_map<uint32_t, Entry> fids_ CROSVM_GUARDED_BY(mutex_);

@@ -24,6 +24,8 @@ struct P9Start {
   codec::FdSlot root;
   codec::FdSlot nodes;
   codec::FdSlot fids;
+  codec::FdSlot unnamed_in;
+  codec::FdSlot unnamed_out;
   std::string tag;
   bool rewrite_security_xattrs = false;
   bool ascii_casefold = false;
@@ -33,14 +35,16 @@ struct P9Start {
   uint32_t threads = 1;
 
   static constexpr auto Describe() {
-    return Fields(Field("root", &P9Start::root).Required(),
-                  Field("nodes", &P9Start::nodes).Required(),
-                  Field("fids", &P9Start::fids).Required(), Field("tag", &P9Start::tag),
-                  Field("rewrite_security_xattrs", &P9Start::rewrite_security_xattrs),
-                  Field("ascii_casefold", &P9Start::ascii_casefold), Field("ro", &P9Start::ro),
-                  Field("max_nodes", &P9Start::max_nodes),
-                  Field("max_descriptors", &P9Start::max_descriptors),
-                  Field("threads", &P9Start::threads).Range(1, 64));
+    return Fields(
+        Field("root", &P9Start::root).Required(), Field("nodes", &P9Start::nodes).Required(),
+        Field("fids", &P9Start::fids).Required(),
+        Field("unnamed_in", &P9Start::unnamed_in).Required(),
+        Field("unnamed_out", &P9Start::unnamed_out).Required(), Field("tag", &P9Start::tag),
+        Field("rewrite_security_xattrs", &P9Start::rewrite_security_xattrs),
+        Field("ascii_casefold", &P9Start::ascii_casefold), Field("ro", &P9Start::ro),
+        Field("max_nodes", &P9Start::max_nodes),
+        Field("max_descriptors", &P9Start::max_descriptors),
+        Field("threads", &P9Start::threads).Range(1, 64));
   }
 };
 
@@ -54,11 +58,14 @@ Result<PreparedDevice> Prepare(std::string_view text) {
                                                                   .gidmap = options.gidmap,
                                                                   .max_open = options.max_open}));
   sys::UniqueFd fids = TRY(sys::CreateSealedMemfd("crosvm-9p-fids", FidTable::StateBytes()));
+  auto [unnamed_in, unnamed_out] = TRY(shared_dir::UnnamedStore::MakeSockets());
 
   PreparedDevice prepared;
   P9Start start{.root = prepared.fds.Put(std::move(share.root)),
                 .nodes = prepared.fds.Put(std::move(share.state)),
                 .fids = prepared.fds.Put(std::move(fids)),
+                .unnamed_in = prepared.fds.Put(unnamed_in.TakeFd()),
+                .unnamed_out = prepared.fds.Put(unnamed_out.TakeFd()),
                 .tag = options.tag,
                 .rewrite_security_xattrs = options.rewrite_security_xattrs,
                 .ascii_casefold = options.ascii_casefold,
@@ -97,6 +104,8 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
       context.self_fds.valid() ? TRY(context.self_fds.Dup()) : TRY(jail::OpenSelfFds());
   const sys::UniqueFd nodes = TRY(prepared.fds.Take(start.nodes));
   const sys::UniqueFd fids = TRY(prepared.fds.Take(start.fids));
+  sys::UnixSocket unnamed_in(TRY(prepared.fds.Take(start.unnamed_in)));
+  sys::UnixSocket unnamed_out(TRY(prepared.fds.Take(start.unnamed_out)));
   std::unique_ptr<shared_dir::Share> share =
       TRY(shared_dir::Share::Create(std::move(root), std::move(self_fds), nodes,
                                     {.max_nodes = start.max_nodes,
@@ -104,7 +113,8 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
                                      .read_only = start.ro,
                                      .rewrite_security_xattrs = start.rewrite_security_xattrs,
                                      .ascii_casefold = start.ascii_casefold}));
-  std::unique_ptr<Server> server = TRY(Server::Create(*share, fids));
+  std::unique_ptr<Server> server =
+      TRY(Server::Create(*share, fids, std::move(unnamed_in), std::move(unnamed_out)));
   return P9Device::Create(context.loop, std::move(share), std::move(server),
                           {.tag = start.tag, .threads = start.threads});
 }

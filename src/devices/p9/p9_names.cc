@@ -110,6 +110,7 @@ OkOrErrno Server::Link(Call& call) {
 
 OkOrErrno Server::Move(Call& call, NodeId from, std::string_view name, NodeId to,
                        std::string_view new_name) {
+  KeepOpen(to, new_name);
   const OkOrErrno moved = share_.Rename(from, name, to, new_name, 0);
   if (!moved.has_value() && moved.error().value == ENOENT && call.request.replayed &&
       share_.RenameHappened(from, name, to, new_name)) {
@@ -142,7 +143,13 @@ OkOrErrno Server::Renameat(Call& call) {
   return Move(call, from->node(), name, to->node(), new_name);
 }
 
+void Server::KeepOpen(NodeId parent, std::string_view name) {
+  if (share_.options().read_only) return;
+  if (const std::optional<NodeId> node = share_.OpenUnder(parent, name)) fids_->KeepUnnamed(*node);
+}
+
 OkOrErrno Server::Unlink(Call& call, NodeId parent, std::string_view name, bool directory) {
+  if (!directory) KeepOpen(parent, name);
   const OkOrErrno removed =
       directory ? share_.RemoveDirectory(parent, name) : share_.Unlink(parent, name);
   if (!removed.has_value() && removed.error().value == ENOENT && call.request.replayed) return {};

@@ -20,9 +20,11 @@ constexpr uint32_t kNobody = 65534;
 
 }  // namespace
 
-Result<std::unique_ptr<Server>> Server::Create(shared_dir::Share& share, sys::BorrowedFd fids) {
-  std::unique_ptr<Server> server(new Server(share));
-  server->fids_ = TRY(FidTable::Create(share, fids));
+Result<std::unique_ptr<Server>> Server::Create(shared_dir::Share& share, sys::BorrowedFd fids,
+                                               sys::UnixSocket unnamed_in,
+                                               sys::UnixSocket unnamed_out) {
+  std::unique_ptr<Server> server(new Server(share, std::move(unnamed_in), std::move(unnamed_out)));
+  server->fids_ = TRY(FidTable::Create(share, server->unnamed_, fids));
   // TRUST: a predecessor's, which may have been taken over.
   const uint32_t kept = server->fids_->message_size();
   const bool plausible = kept >= kMinMessage && kept <= kMaxMessage;

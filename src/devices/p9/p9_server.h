@@ -40,8 +40,10 @@ struct Answer {
 
 class Server {
  public:
-  // `share` outlives the server. `fids` is FidTable's state.
-  static Result<std::unique_ptr<Server>> Create(shared_dir::Share& share, sys::BorrowedFd fids);
+  // `share` outlives the server. `fids` is FidTable's state, the sockets are UnnamedStore's.
+  static Result<std::unique_ptr<Server>> Create(shared_dir::Share& share, sys::BorrowedFd fids,
+                                                sys::UnixSocket unnamed_in,
+                                                sys::UnixSocket unnamed_out);
   ~Server();
 
   Answer Handle(const Request& request);
@@ -63,7 +65,8 @@ class Server {
   using Handler = OkOrErrno (Server::*)(Call&);
   static Handler HandlerOf(uint8_t type);
 
-  explicit Server(shared_dir::Share& share) : share_(share), locks_(share) {}
+  Server(shared_dir::Share& share, sys::UnixSocket unnamed_in, sys::UnixSocket unnamed_out)
+      : share_(share), unnamed_(std::move(unnamed_in), std::move(unnamed_out)), locks_(share) {}
 
   // p9_server.cc: the session and its fids
   OkOrErrno Version(Call& call);
@@ -105,6 +108,8 @@ class Server {
   OkOrErrno Move(Call& call, NodeId from, std::string_view name, NodeId to,
                  std::string_view new_name);
   OkOrErrno Unlink(Call& call, NodeId parent, std::string_view name, bool directory);
+  // What has this name is to lose it.
+  void KeepOpen(NodeId parent, std::string_view name);
   // Answers with the qid of what was made, and forgets the reference; with `error` after a replayed
   // request, whose name is there already.
   OkOrErrno AnswerMade(Call& call, OrErrno<shared_dir::Found> made, NodeId parent,
@@ -116,6 +121,7 @@ class Server {
   uint32_t RoomFor(const Call& call, uint32_t header) const;
 
   shared_dir::Share& share_;
+  shared_dir::UnnamedStore unnamed_;
   XattrBudget xattr_budget_;  // before the fids, which give back to it
   std::unique_ptr<FidTable> fids_;
   LockTable locks_;

@@ -374,6 +374,30 @@ TEST_F(ServerTest, ASuccessorKnowsTheFids) {
   EXPECT_EQ(s_.ReadFile("made"), "new");
 }
 
+TEST_F(ServerTest, ASuccessorHasOpenFilesWithoutAName) {
+  s_.WriteFile("f", "content");
+  s_.WriteFile("g", "other");
+  for (const uint32_t fid : {1u, 2u}) {
+    ASSERT_EQ(s_.Walk(0, fid, {"f"}), 0u);
+    ASSERT_EQ(s_.Open(fid, O_RDWR), 0u);
+  }
+  ASSERT_EQ(s_.Walk(0, 3, {"g"}), 0u);
+  ASSERT_EQ(s_.Open(3, O_RDONLY), 0u);
+  ASSERT_EQ(s_.Unlink(0, "f"), 0u);
+  s_.WriteFile("h", "new");
+  ASSERT_EQ(s_.Rename(0, "h", 0, "g"), 0u);
+  for (int round = 0; round < 2; ++round) {
+    s_.Restart();
+    EXPECT_EQ(s_.Read(1), "content");
+    EXPECT_EQ(s_.Read(3), "other");
+    EXPECT_EQ(Getattr(1).error, 0u);
+  }
+  EXPECT_EQ(s_.Clunk(1), 0u);
+  s_.Restart();
+  EXPECT_EQ(s_.Read(2), "content");
+  EXPECT_EQ(s_.Clunk(2), 0u);
+}
+
 TEST_F(ServerTest, WhatAPredecessorMayHaveDoneIsDoneOnce) {
   s_.WriteFile("f", "x");
   // Done before the death, asked for again after it.

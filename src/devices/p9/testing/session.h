@@ -43,6 +43,9 @@ class Session {
     CHECK(mkdir(path_.c_str(), 0755) == 0);
     nodes_ = *shared_dir::Share::MakeState(options_.max_nodes);
     fids_ = *sys::CreateSealedMemfd("fids", FidTable::StateBytes());
+    auto [in, out] = *shared_dir::UnnamedStore::MakeSockets();
+    unnamed_in_ = std::move(in);
+    unnamed_out_ = std::move(out);
     Start();
   }
   ~Session() {
@@ -73,6 +76,10 @@ class Session {
     return text.has_value() ? *text : "(none)";
   }
 
+  std::unique_ptr<Server> MakeServer(sys::BorrowedFd fids) {
+    return *Server::Create(*share_, fids, sys::UnixSocket(*unnamed_in_.fd().Dup()),
+                           sys::UnixSocket(*unnamed_out_.fd().Dup()));
+  }
   Server& server() { return *server_; }
   shared_dir::Share& share() { return *share_; }
 
@@ -183,7 +190,7 @@ class Session {
   void Start() {
     sys::UniqueFd root = *sys::Open(path_, O_PATH | O_DIRECTORY);
     share_ = *shared_dir::Share::Create(std::move(root), *jail::OpenSelfFds(), nodes_, options_);
-    server_ = *Server::Create(*share_, fids_);
+    server_ = MakeServer(fids_);
   }
 
   shared_dir::ShareOptions options_;
@@ -191,6 +198,8 @@ class Session {
   std::string path_;
   sys::UniqueFd nodes_;
   sys::UniqueFd fids_;
+  sys::UnixSocket unnamed_in_;
+  sys::UnixSocket unnamed_out_;
   std::unique_ptr<shared_dir::Share> share_;
   std::unique_ptr<Server> server_;
   std::vector<std::unique_ptr<shared_dir::Share>> dead_shares_;

@@ -1,4 +1,4 @@
-#include "devices/fs/unnamed_store.h"
+#include "shared_dir/unnamed_store.h"
 
 #include <array>
 #include <cstring>
@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "sys/file.h"
 
-namespace crosvm::devices::fs {
+namespace crosvm::shared_dir {
 
 UnnamedStore::UnnamedStore(sys::UnixSocket in, sys::UnixSocket out)
     : in_(std::move(in)), out_(std::move(out)) {
@@ -66,4 +66,4 @@ std::map<uint64_t, sys::UniqueFd> UnnamedStore::TakeAll() {
   return Drain();
 }
 
-}  // namespace crosvm::devices::fs
+}  // namespace crosvm::shared_dir
