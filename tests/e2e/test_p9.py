@@ -15,7 +15,7 @@ MOUNT = "mkdir -p /tmp/{tag} && mount -t 9p -o trans=virtio,version=9p2000.L,msi
 # The root disk's programs, which see what is mounted below /tmp.
 TOOLS = ("mount -t tmpfs none /tmp && mount --make-shared /tmp && mkdir /r && mount -t ext4 -o ro /dev/vda /r && "
          "mount --bind /tmp /r/tmp && mount --bind /dev /r/dev && mount --bind /proc /r/proc")
-FIO = ("chroot /r fio --name=v --directory=/tmp/data --rw=randwrite --bs=4k-32k --size=1M --io_size=1M --numjobs=2 --ioengine={engine} "
+FIO = ("chroot /r fio --name=v --directory=/tmp/data --rw=randwrite --bs=4k-32k --size=512k --io_size=512k --numjobs=2 --ioengine={engine} "
        "--eta=never --verify_state_save=0 --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=5 --output=/tmp/fio.log {more} || "
        "{{ cat /tmp/fio.log; false; }}")
 

@@ -68,7 +68,9 @@ TEST_F(HostileTest, Hostile_DotDotStaysInTheShare) {
     in.U8();
     const std::string_view name = in.String();
     ASSERT_TRUE(in.ok());
-    if (name == "..") EXPECT_EQ(path, PathOf(0));
+    if (name == "..") {
+      EXPECT_EQ(path, PathOf(0));
+    }
     left -= kQidBytes + 11 + name.size();
   }
 }
