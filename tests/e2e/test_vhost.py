@@ -86,14 +86,24 @@ class VhostVsock(E2eTest):
         output = self.RunCrosvm("run", "--cid", str(self.cid), self.Path("peer"), status=1)
         self.assertIn(f"--cid {self.cid}: another VM of this host has it", output)
 
-    def test_6_rebind_the_driver(self):
+    def test_6_suspended(self):
+        vm = self.Shared()
+        port = self.Serve(Echo)
+        with self.Dial() as connection:
+            vm.Control("suspend")
+            vm.Control("resume")
+            connection.sendall(b"awake")
+            self.assertEqual(connection.recv(5), b"awake")
+        self.assertIn("10 streams", vm.Check(f"/tmp/vsock_peer churn {port} 10", 30))
+
+    def test_7_rebind_the_driver(self):
         vm = self.Shared()
         vm.Check("pkill vsock_peer; cd /sys/bus/virtio/drivers/vmw_vsock_virtio_transport && d=$(ls -d virtio*) && "
                  "echo $d > unbind && echo $d > bind", 30)
         port = self.Serve(Echo)
         self.assertIn("10 streams", vm.Check(f"/tmp/vsock_peer churn {port} 10", 30))
 
-    def test_7_powers_off(self):
+    def test_8_powers_off(self):
         self.Shared().PowerOff()
 
 

@@ -177,18 +177,28 @@ class Vsock(E2eTest):
             time.sleep(0.05)
         self.fail(f"the device is {device['state']}")
 
-    def test_11_rebind_the_driver(self):
+    def test_11_suspended(self):
+        vm = self.Shared()
+        self.Serve(ECHO, Echo)
+        vm.Control("suspend")
+        vm.Control("resume")
+        self.assertIn("10 streams", vm.Check(f"/tmp/vsock_peer churn {ECHO} 10", 30))
+        with self.Dial() as connection:
+            connection.sendall(b"awake")
+            self.assertEqual(connection.recv(5), b"awake")
+
+    def test_12_rebind_the_driver(self):
         vm = self.Shared()
         self.Serve(ECHO, Echo)
         vm.Check("pkill vsock_peer; cd /sys/bus/virtio/drivers/vmw_vsock_virtio_transport && d=$(ls -d virtio*) && "
                  "echo $d > unbind && echo $d > bind", 30)
         self.assertIn("10 streams", vm.Check(f"/tmp/vsock_peer churn {ECHO} 10", 30))
 
-    def test_12_one_vm_a_folder(self):
+    def test_13_one_vm_a_folder(self):
         output = self.RunCrosvm("run", "--vsock", f"cid=8,path={self.folder}", self.Path("peer"), status=1)
         self.assertIn("another VM has this folder", output)
 
-    def test_13_powers_off(self):
+    def test_14_powers_off(self):
         self.Shared().PowerOff()
         self.assertFalse(os.path.exists(os.path.join(self.folder, "connect")))
 

@@ -39,7 +39,9 @@ static struct sockaddr_vm address(unsigned cid, unsigned port) {
 static int dial(unsigned port) {
   struct sockaddr_vm a = address(VMADDR_CID_HOST, port);
   int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
-  if (fd < 0) die("socket");
+  /* The usual two seconds are less than a loaded host may take. */
+  struct timeval patience = {.tv_sec = 30};
+  if (fd < 0 || setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience)) != 0) die("socket");
   if (connect(fd, (struct sockaddr*)&a, sizeof(a)) != 0) die("connect");
   return fd;
 }
