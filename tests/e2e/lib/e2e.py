@@ -15,12 +15,15 @@ class E2eTest(unittest.TestCase):
     kernel = "6.12"
     quick = False       # part of `run --quick`
     needs_crosvm = True  # False: also meaningful with the stand-in backend
+    needs_root = False  # the host has to be changed for it
 
     @classmethod
     def setUpClass(cls):
         cls.vms = []
         if settings.backend != "crosvm" and cls.needs_crosvm:
             raise unittest.SkipTest("needs crosvm itself")
+        if cls.needs_root and os.geteuid() != 0:
+            raise unittest.SkipTest("needs root")
         cls.directory = tempfile.mkdtemp(prefix="test-", dir=settings.work_dir)
         cls.shared = None
 

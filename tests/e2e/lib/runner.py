@@ -1,6 +1,7 @@
 """Finds, runs and reports the end-to-end tests. A test class is the unit that runs on its own thread."""
 import argparse
 import concurrent.futures
+import importlib
 import os
 import re
 import shutil
@@ -133,6 +134,22 @@ def RunClass(tests, totals):
     unittest.TestSuite(tests).run(Result(totals))
 
 
+def BecomeOrdinaryUser():
+    """What a user has who was added to the group of /dev/kvm."""
+    user = 1000
+    # While root's own Python may still be read, if that is what runs this.
+    for module in ("concurrent.futures.thread", "difflib", "pprint", "termios"):
+        importlib.import_module(module)
+    if host_kvm.IsNested():
+        os.chown("/dev/kvm", 0, 36)
+        os.chmod("/dev/kvm", 0o660)
+    group = os.stat("/dev/kvm").st_gid
+    os.setgroups([group])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    os.environ.update(HOME="/nonexistent", USER="user")
+
+
 def Main(folder, usage):
     parser = argparse.ArgumentParser(prog="tests/e2e/run", description=usage,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -143,6 +160,8 @@ def Main(folder, usage):
     parser.add_argument("--quick", action="store_true", help="the few tests that show the main road is open")
     parser.add_argument("--kernel", choices=["6.1", "6.12"], action="append", help="only this guest kernel")
     parser.add_argument("--disable-sandbox", action="store_true", help="run VMs with --disable-sandbox")
+    parser.add_argument("--unprivileged", action="store_true",
+                        help="run the tests and their VMs as an ordinary user in /dev/kvm's group")
     parser.add_argument("--update-goldens", action="store_true", help="write golden files anew")
     parser.add_argument("--backend", choices=["crosvm", "qemu"], default="crosvm",
                         help="qemu: let QEMU stand in, to check guest material and harness")
@@ -158,6 +177,7 @@ def Main(folder, usage):
     settings.binary = os.path.abspath(args.binary)
     settings.backend = args.backend
     settings.sandbox = not args.disable_sandbox
+    settings.unprivileged = args.unprivileged
     settings.update_goldens = args.update_goldens
     if args.backend == "crosvm" and not os.access(settings.binary, os.X_OK):
         print(f"tests/e2e/run: {settings.binary} is missing; build it: cmake --preset release && "
@@ -172,6 +192,8 @@ def Main(folder, usage):
     host_kvm.EnterOrContinue(NESTED_OPTIONS)
     if host_kvm.IsNested():
         settings.time_scale = NESTED_TIME_SCALE
+    if args.unprivileged and os.geteuid() == 0:
+        BecomeOrdinaryUser()
     # Images live in memory: the tests are about the VM, not the host's disk.
     settings.work_dir = tempfile.mkdtemp(prefix="e2e-", dir="/dev/shm" if host_kvm.IsNested() else None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
