@@ -20,6 +20,12 @@ namespace {
 // memory is shared and does not count.
 constexpr rlim_t kMaxData = rlim_t{768} << 20;
 
+#ifdef CROSVM_SANITIZED
+constexpr bool kLimitsMemory = false;  // their shadow memory counts
+#else
+constexpr bool kLimitsMemory = true;
+#endif
+
 Status LimitMemory() {
   rlimit limit{};
   if (getrlimit(RLIMIT_DATA, &limit) != 0) return FailErrno("reading the limit of data");
@@ -31,9 +37,7 @@ Status LimitMemory() {
 Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
                                                const CreateContext& context) {
   net::UserStart start = TRY(codec::FromCbor<net::UserStart>(prepared.start, 0));
-#ifndef CROSVM_SANITIZED
-  TRY(LimitMemory());
-#endif
+  if (kLimitsMemory) TRY(LimitMemory());
   PortOptions options{.filter = {.restricted = start.restricted,
                                  .allow = std::move(start.allow),
                                  .host_loopback = start.host_loopback},

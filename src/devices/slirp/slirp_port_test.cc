@@ -20,13 +20,13 @@ using net::kHeaderBytes;
 // A listening socket on the loopback.
 class Listener {
  public:
-  explicit Listener(int type = SOCK_STREAM) : fd_(socket(AF_INET, type | SOCK_CLOEXEC, 0)) {
+  Listener() : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t length = sizeof(address);
     EXPECT_EQ(bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
-    if (type == SOCK_STREAM) EXPECT_EQ(listen(fd_.get(), 8), 0);
+    EXPECT_EQ(listen(fd_.get(), 8), 0);
     EXPECT_EQ(getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
     port_ = ntohs(address.sin_port);
   }
