@@ -22,6 +22,11 @@ constexpr std::chrono::seconds kConnectTimeout{2};
 constexpr std::chrono::seconds kAnswerTimeout{10};
 constexpr std::chrono::seconds kLingerTimeout{60};
 
+// Has room for a header and more.
+bool Usable(const virtio::Chain& chain) {
+  return chain.writable_bytes() > sizeof(PacketHeader);
+}
+
 }  // namespace
 
 StreamTable::StreamTable(event::EventLoop& loop, uint64_t guest_cid, Connector& connector,
@@ -287,7 +292,7 @@ void StreamTable::Reset() {
 std::optional<virtio::Chain> StreamTable::PopUsable(virtio::Queue& receive) {
   while (true) {
     std::optional<virtio::Chain> chain = receive.Pop();
-    if (!chain || chain->writable_bytes() > sizeof(PacketHeader)) return chain;
+    if (!chain || Usable(*chain)) return chain;
     ++counters_.malformed;
     receive.Complete(std::move(*chain), 0);
   }
@@ -376,8 +381,13 @@ bool StreamTable::ProduceData(Stream& stream, virtio::Queue& receive, virtio::Ch
   };
   add(std::move(first));
   while (room < limit && parts_.size() < kMaxParts && slices_.size() < IOV_MAX) {
-    std::optional<virtio::Chain> chain = PopUsable(receive);
+    std::optional<virtio::Chain> chain = receive.Pop();
     if (!chain) break;
+    if (!Usable(*chain)) {
+      // Completed when it is the first: those before it may have to be undone.
+      receive.Undo(std::move(*chain));
+      break;
+    }
     add(std::move(*chain));
   }
   // Of more parts than the kernel takes in one call the last stay empty for now.
