@@ -81,7 +81,7 @@ Result<PreparedDevice> Prepare(std::string_view text) {
                                                                   .max_open = options.max_open}));
   sys::UniqueFd session =
       TRY(sys::CreateSealedMemfd("crosvm-fs-session", SessionState::Bytes(share.max_open)));
-  auto [unnamed_in, unnamed_out] = TRY(UnnamedStore::MakeSockets());
+  auto [unnamed_in, unnamed_out] = TRY(shared_dir::UnnamedStore::MakeSockets());
 
   PreparedDevice prepared;
   FsStart start{.root = prepared.fds.Put(std::move(share.root)),

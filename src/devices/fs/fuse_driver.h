@@ -84,7 +84,7 @@ class FuseDriver {
     Result<sys::UniqueFd> nodes = shared_dir::Share::MakeState(options.share.max_nodes);
     Result<sys::UniqueFd> session =
         sys::CreateSealedMemfd("session", SessionState::Bytes(options.server.max_open));
-    auto sockets = UnnamedStore::MakeSockets();
+    auto sockets = shared_dir::UnnamedStore::MakeSockets();
     nodes_ = std::move(*nodes);
     session_ = std::move(*session);
     unnamed_in_ = std::move(sockets->first);

@@ -9,8 +9,8 @@ namespace crosvm::devices::fs {
 using shared_dir::OrErrno;
 using shared_dir::Refuse;
 
-OpenFiles::OpenFiles(shared_dir::Share& share, SessionState& session, UnnamedStore& unnamed,
-                     uint32_t max_open)
+OpenFiles::OpenFiles(shared_dir::Share& share, SessionState& session,
+                     shared_dir::UnnamedStore& unnamed, uint32_t max_open)
     : share_(share),
       session_(session),
       unnamed_(unnamed),

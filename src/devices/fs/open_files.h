@@ -12,8 +12,8 @@
 
 #include "base/mutex.h"
 #include "devices/fs/session_state.h"
-#include "devices/fs/unnamed_store.h"
 #include "shared_dir/share.h"
+#include "shared_dir/unnamed_store.h"
 
 namespace crosvm::devices::fs {
 
@@ -32,7 +32,7 @@ struct OpenFile {
 class OpenFiles {
  public:
   // `share` and `unnamed` outlive this. At most `max_open` files; opens again what `session` holds.
-  OpenFiles(shared_dir::Share& share, SessionState& session, UnnamedStore& unnamed,
+  OpenFiles(shared_dir::Share& share, SessionState& session, shared_dir::UnnamedStore& unnamed,
             uint32_t max_open);
   ~OpenFiles();
 
@@ -67,7 +67,7 @@ class OpenFiles {
 
   shared_dir::Share& share_;
   SessionState& session_;
-  UnnamedStore& unnamed_;
+  shared_dir::UnnamedStore& unnamed_;
   const uint32_t max_open_;
   std::array<Shard, kShards> shards_;
   std::vector<Slot> slots_;  // each guarded by its shard's mutex

@@ -14,8 +14,8 @@
 #include "devices/fs/open_files.h"
 #include "devices/fs/request.h"
 #include "devices/fs/session_state.h"
-#include "devices/fs/unnamed_store.h"
 #include "shared_dir/share.h"
+#include "shared_dir/unnamed_store.h"
 
 namespace crosvm::devices::fs {
 
@@ -154,7 +154,7 @@ class Server {
   const ServerOptions options_;
   const std::unique_ptr<shared_dir::Share> share_;
   std::unique_ptr<SessionState> session_;
-  UnnamedStore unnamed_;
+  shared_dir::UnnamedStore unnamed_;
   std::unique_ptr<OpenFiles> open_;
   uint64_t root_device_ = 0;
 };

@@ -49,7 +49,7 @@ struct Target {
     auto share =
         *shared_dir::Share::Create(*sys::Open(directory, O_PATH | O_DIRECTORY), std::move(self),
                                    nodes, {.max_nodes = 256, .max_descriptors = 64});
-    auto sockets = *UnnamedStore::MakeSockets();
+    auto sockets = *shared_dir::UnnamedStore::MakeSockets();
     server = *Server::Create(std::move(share), session, std::move(sockets.first),
                              std::move(sockets.second), {.max_open = kMaxOpen});
   }
