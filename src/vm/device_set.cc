@@ -74,9 +74,11 @@ DeviceSet::DeviceSet(const DeviceContext& context, const DevicePolicy& policy,
       policy_(policy),
       publish_(std::move(publish)),
       give_up_(std::move(give_up)),
+      symbols_(jail::Symbols::OfThisProgram()),
       self_(std::make_shared<DeviceSet*>(this)) {
   const Status added = slots_.AddBus(0, 1);
   CHECK(added.has_value());
+  if (!symbols_.has_value()) LOG_DEBUG("no names in reports: {}", symbols_.error().ToString());
   OnHeartbeat();
 }
 
@@ -197,7 +199,8 @@ std::string DeviceSet::DescribeEnd(Managed& device) const {
     const bool killed = (*status)->signaled && (*status)->code == SIGKILL;
     if (killed && !memory.empty()) how = fmt::format("killed for want of memory ({})", memory);
   }
-  const std::string said = hosted.last_words.Read();
+  std::string said = hosted.last_words.Read();
+  if (symbols_.has_value()) said = symbols_->Annotate(said);
   return fmt::format("the process (pid {}) ended: {}{}{}", pid, how, said.empty() ? "" : "; ",
                      said);
 }

@@ -14,6 +14,7 @@
 #include "control/messages.h"
 #include "device_host/launch.h"
 #include "event/event_loop.h"
+#include "jail/symbols.h"
 #include "memory/guest_memory.h"
 #include "pci/interrupts.h"
 #include "pci/root.h"
@@ -108,6 +109,7 @@ class DeviceSet {
   const DevicePolicy policy_;
   const std::function<void(const control::Event&)> publish_;
   const std::function<void(std::string)> give_up_;
+  const Result<jail::Symbols> symbols_;  // for the last words of devices
   resources::PciSlotAllocator slots_;
   std::vector<std::unique_ptr<Managed>> devices_;
   event::Timer heartbeat_;
