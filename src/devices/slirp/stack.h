@@ -22,8 +22,9 @@ struct Slirp;
 namespace crosvm::devices::slirp {
 
 // Bytes of an IP packet between the guest and libslirp. Large, as it never meets a wire: TCP and
-// UDP are ended here. libslirp's own limit is 65521.
-inline constexpr uint16_t kMtu = 65520;
+// UDP are ended here. libslirp's windows have 64 KiB at most, and a receiver acknowledges every
+// other segment: with four segments to a window two are on their way while two are acknowledged.
+inline constexpr uint16_t kMtu = 16384;
 
 class Stack {
  public:

@@ -66,7 +66,17 @@ show_machine() {
   lsblk 2>/dev/null || ls /sys/block
   echo "--- lspci"
   lspci
+  echo "--- ip addr"
+  ip addr show eth0 2>/dev/null
   echo "--- up for $(cut -d ' ' -f 1 /proc/uptime) s"
+}
+
+# By DHCP, where there is an interface; a network without a server costs a few seconds.
+start_network() {
+  [ -e /sys/class/net/eth0 ] || return 0
+  ip link set lo up
+  ip link set eth0 up
+  busybox udhcpc -i eth0 -n -q -t 3 -T 1 -s /lib/dhcp.sh >/dev/null 2>&1
 }
 
 dialogue() {
@@ -111,6 +121,7 @@ run_guest() {
       finish
       ;;
   esac
+  start_network
   show_machine
   if ! has_parameter crosvm.batch; then
     echo "An interactive shell; leave it with exit or ctrl-D, and the machine powers off."
