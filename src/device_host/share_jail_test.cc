@@ -271,7 +271,9 @@ TEST(ShareJailTest, ReadOnlyIsAlsoTheMounts) {
             EROFS);
   const int root = open(fmt::format("/proc/{}/root", share.hosted().process.pid()).c_str(),
                         O_PATH | O_DIRECTORY);
-  if (root >= 0) EXPECT_NE(mkdirat(root, "sub", 0755), 0);
+  if (root >= 0) {
+    EXPECT_NE(mkdirat(root, "sub", 0755), 0);
+  }
   close(root);
   RemoveDirectory(directory);
 }

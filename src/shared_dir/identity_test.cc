@@ -47,8 +47,12 @@ TEST(IdMapTest, Defaults) {
   ASSERT_TRUE(users.has_value());
   ASSERT_FALSE(users->empty());
   EXPECT_EQ((*users)[0].inside, 0u);
-  if (geteuid() == 0) EXPECT_EQ((*users)[0].outside, 0u);
-  if (geteuid() != 0) EXPECT_EQ((*users)[0].outside, geteuid());
+  if (geteuid() == 0) {
+    EXPECT_EQ((*users)[0].outside, 0u);
+  }
+  if (geteuid() != 0) {
+    EXPECT_EQ((*users)[0].outside, geteuid());
+  }
 }
 
 TEST(ScopedCallerTest, IsOneThreadsMatterAndEnds) {

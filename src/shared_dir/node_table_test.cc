@@ -108,7 +108,9 @@ TEST_F(NodeTableTest, ASuccessorKnowsTheSame) {
   for (size_t i = 0; i < nodes.size(); ++i) {
     const auto place = table_->Place(nodes[i].first);
     EXPECT_EQ(place.has_value(), i % 2 == 1);
-    if (place.has_value()) EXPECT_EQ(place->name(), nodes[i].second);
+    if (place.has_value()) {
+      EXPECT_EQ(place->name(), nodes[i].second);
+    }
   }
   EXPECT_EQ(table_->size(), 101u);
   // What was free is free.

@@ -176,7 +176,9 @@ TEST_F(ServerTest, ListingIsCompleteAtEverySize) {
       std::set<std::string> got;
       for (const auto& [name, node] : names) {
         got.insert(name);
-        if (plus) EXPECT_EQ(node == 0, name == "." || name == "..") << name;
+        if (plus) {
+          EXPECT_EQ(node == 0, name == "." || name == "..") << name;
+        }
       }
       EXPECT_EQ(got, expected) << size << plus;
     }
@@ -453,7 +455,9 @@ TEST_F(ServerTest, LimitsAreErrorsOfOneRequest) {
   for (int i = 0; i < 200; ++i) {
     const auto answer = fuse.Send(FUSE_LOOKUP, kRoot, Text(fmt::format("f{}", i)));
     if (answer.error == 0) nodes.push_back(answer.As<fuse_entry_out>().nodeid);
-    if (answer.error != 0) EXPECT_EQ(answer.error, ENFILE);
+    if (answer.error != 0) {
+      EXPECT_EQ(answer.error, ENFILE);
+    }
     refused += answer.error != 0;
   }
   EXPECT_GT(refused, 0);
@@ -462,7 +466,9 @@ TEST_F(ServerTest, LimitsAreErrorsOfOneRequest) {
   for (int i = 0; i < 40; ++i) {
     const auto open = fuse.Open(nodes[0]);
     if (open.error == 0) handles.push_back(open.handle);
-    if (open.error != 0) EXPECT_EQ(open.error, ENFILE);
+    if (open.error != 0) {
+      EXPECT_EQ(open.error, ENFILE);
+    }
   }
   EXPECT_EQ(handles.size(), 16u);
   // Everything is still there, and goes on once there is room.
