@@ -49,6 +49,28 @@ std::string Demangled(const char* name) {
   return readable;
 }
 
+// The function that holds the address, the innermost where they overlap: each entry of CFI's jump
+// table has the size of all.
+const Elf64_Sym* Nearest(std::span<const Elf64_Sym> symbols, uint64_t address) {
+  const Elf64_Sym* nearest = nullptr;
+  for (const Elf64_Sym& symbol : symbols) {
+    if (ELF64_ST_TYPE(symbol.st_info) == STT_FUNC && address >= symbol.st_value &&
+        address - symbol.st_value < symbol.st_size &&
+        (nearest == nullptr || symbol.st_value > nearest->st_value)) {
+      nearest = &symbol;
+    }
+  }
+  return nearest;
+}
+
+std::string NameAt(sys::BorrowedFd program, const Elf64_Shdr& strings, const Elf64_Sym& symbol) {
+  if (symbol.st_name >= strings.sh_size) return {};
+  std::vector<char> name(1024, '\0');
+  const size_t size = std::min<uint64_t>(strings.sh_size - symbol.st_name, name.size() - 1);
+  if (!ReadAt(program, name.data(), size, strings.sh_offset + symbol.st_name)) return {};
+  return name.data();
+}
+
 }  // namespace
 
 Result<Symbols> Symbols::OfThisProgram() {
@@ -63,19 +85,10 @@ std::string Symbols::NameOf(uint64_t address) const {
   for (const Elf64_Shdr& section : sections) {
     if (section.sh_type != SHT_SYMTAB || section.sh_link >= sections.size()) continue;
     const auto symbols = Table<Elf64_Sym>(program_, section.sh_offset, section.sh_size);
-    for (const Elf64_Sym& symbol : symbols) {
-      if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || address < symbol.st_value ||
-          address - symbol.st_value >= symbol.st_size) {
-        continue;
-      }
-      const Elf64_Shdr& strings = sections[section.sh_link];
-      std::vector<char> name(1024, '\0');
-      if (symbol.st_name >= strings.sh_size) return {};
-      const uint64_t left = strings.sh_size - symbol.st_name;
-      const size_t size = std::min<uint64_t>(left, name.size() - 1);
-      if (!ReadAt(program_, name.data(), size, strings.sh_offset + symbol.st_name)) return {};
-      return Demangled(name.data());
-    }
+    const Elf64_Sym* const symbol = Nearest(symbols, address);
+    return symbol == nullptr
+               ? ""
+               : Demangled(NameAt(program_, sections[section.sh_link], *symbol).c_str());
   }
   return {};
 }
