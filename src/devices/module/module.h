@@ -10,11 +10,11 @@
 
 #include "base/result.h"
 #include "codec/fd_table.h"
-#include "event/event_loop.h"
 #include "devices/module/control.h"
+#include "event/event_loop.h"
 #include "jail/filter.h"
-#include "jail/spawn.h"
 #include "jail/layers.h"
+#include "jail/spawn.h"
 #include "sys/fd.h"
 #include "virtio/device.h"
 
