@@ -109,8 +109,7 @@ Result<Begun> BeginProcess(const devices::DeviceModule& module,
   spawn.uid_map = prepared.jail.uid_map;
   spawn.gid_map = prepared.jail.gid_map;
   if (!spawn.executable.valid()) spawn.executable = prepared.program;
-  spawn.namespaces =
-      jailed ? jail::Layers::All().Without(prepared.jail.without) : jail::Layers();
+  spawn.namespaces = jailed ? jail::Layers::All().Without(prepared.jail.without) : jail::Layers();
   // A shared directory is found by its path, a foreign program's libraries as well.
   spawn.host_root = !prepared.jail.root_path.empty() || prepared.program.valid();
   jail::Spawned spawned =

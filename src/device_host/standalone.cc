@@ -65,8 +65,8 @@ class Standalone {
 // Goes on as another program, which finds the same arguments.
 Result<int> Become(sys::BorrowedFd program, const devices::DeviceModule& module,
                    const std::string& socket_path, std::string_view option) {
-  std::string words[] = {"crosvm", "device", std::string(module.name), "--socket-path", socket_path,
-                         std::string(option)};
+  std::string words[] = {"crosvm",        "device",    std::string(module.name),
+                         "--socket-path", socket_path, std::string(option)};
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);

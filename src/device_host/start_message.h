@@ -38,8 +38,7 @@ struct DeviceStart {
   static constexpr auto Describe() {
     return Fields(Field("module", &DeviceStart::module).Required(),
                   Field("max_open_files", &DeviceStart::max_open_files),
-                  Field("self_fds", &DeviceStart::self_fds),
-                  Field("label", &DeviceStart::label),
+                  Field("self_fds", &DeviceStart::self_fds), Field("label", &DeviceStart::label),
                   Field("log_filter", &DeviceStart::log_filter),
                   Field("namespaces", &DeviceStart::namespaces),
                   Field("best_effort_jail", &DeviceStart::best_effort_jail),
