@@ -59,7 +59,7 @@ std::vector<DeviceRequest> DevicesOf(const config::VmConfig& config) {
     requests.push_back({"block", config::DeviceOption(disk), {}});
   }
   for (const config::VhostUserOptions& foreign : config.vhost_user) {
-    requests.push_back({std::string(NameOf(foreign.type)), {}, foreign.socket});
+    requests.push_back({std::string(NameOf(foreign.type)), foreign.tag, foreign.socket});
   }
   if (!config.no_rng) requests.push_back({"rng", {}, {}});
   for (const config::NetOptions& net : config.nets) {

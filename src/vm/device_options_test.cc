@@ -46,5 +46,17 @@ TEST(DevicesOfTest, AllVirtioConsolesAreOneDevice) {
   EXPECT_EQ(requests[0].option, "type=file,path=/log;type=stdout");
 }
 
+TEST(DevicesOfTest, SocketsAndTapsOfTheKernelAndOfOurs) {
+  config::VmConfig config;
+  config.no_rng = true;
+  config.nets = {{.tap_name = "a"}, {.tap_name = "b", .vhost_net = true}};
+  config.vsock = {.cid = 5};
+  EXPECT_EQ(Names(config), (std::vector<std::string>{"net", "vhost-net", "vhost-vsock"}));
+  config.vsock->path = "/run/vm";
+  const std::vector<DeviceRequest> requests = DevicesOf(config);
+  EXPECT_EQ(requests[2].module, "vsock");
+  EXPECT_EQ(requests[2].option, "5,path=/run/vm");
+}
+
 }  // namespace
 }  // namespace crosvm::vm

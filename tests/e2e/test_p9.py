@@ -1,4 +1,5 @@
 """`--shared-dir PATH:TAG:type=9p` with Linux' own 9p client (Debian's kernel with all drivers: the cloud one has no 9p)."""
+import contextlib
 import fcntl
 import json
 import os
@@ -94,6 +95,22 @@ class Shares(E2eTest):
         self.assertEqual(self.Text("log").split(), ["before", "r0", "after-r0", "r1", "after-r1"])
         self.assertTrue(os.path.isdir(self.Host("r1.moved")))
 
+    @contextlib.contextmanager
+    def KilledEvery(self, seconds):
+        stop = threading.Event()
+
+        def Kill():
+            while not stop.wait(seconds):
+                os.kill(self.DevicePid(self.Shared()), signal.SIGKILL)
+
+        killer = threading.Thread(target=Kill)
+        killer.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            killer.join()
+
     @staticmethod
     def DevicePid(vm):
         processes = json.loads(vm.Control("ps", "--json"))["processes"]
@@ -133,19 +150,13 @@ class Shares(E2eTest):
     def test_8_verified_load(self):
         """fio checks what it wrote, while the device is killed again and again."""
         vm = self.Shared()
-        stop = threading.Event()
-
-        def Kill():
-            while not stop.wait(3):
-                os.kill(self.DevicePid(vm), signal.SIGKILL)
-
-        killer = threading.Thread(target=Kill)
-        killer.start()
-        try:
+        with self.KilledEvery(3):
             vm.Check(FIO.format(engine="psync", more="--fsync=32"), 120)
-        finally:
-            stop.set()
-            killer.join()
+        # Names: nothing is done twice, nothing is left out.
+        with self.KilledEvery(1):
+            vm.Check("cd /tmp/data && for i in $(seq 1 60); do mkdir d$i && echo $i >d$i/f && ln d$i/f d$i/g && "
+                     "mv d$i e$i && test $(cat e$i/g) = $i && ln -s x e$i/l && rm e$i/f e$i/g e$i/l && rmdir e$i || "
+                     "{ echo failed at $i; break; }; done; cd /; test $i = 60 && ! ls -d /tmp/data/[de][0-9]*", 120)
         vm.Check("umount /tmp/data && " + MOUNT.format(tag="data", more=",cache=mmap"))
         vm.Check(FIO.format(engine="mmap", more=""), 120)
 

@@ -138,7 +138,7 @@ class Vsock(E2eTest):
                             "kill -9 $!; wait $! 2>/dev/null; true")
         self.assertTrue(ended.wait(20 * settings.time_scale))
 
-    def test_09_crosvm_vsock_connect(self):
+    def test_08_crosvm_vsock_connect(self):
         done = subprocess.run([settings.binary, "vsock", "connect", self.folder, str(GUEST)], input=b"through a pipe",
                               capture_output=True, timeout=20 * settings.time_scale)
         self.assertEqual((done.returncode, done.stdout), (0, b"through a pipe"), done.stderr)
@@ -146,6 +146,17 @@ class Vsock(E2eTest):
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=20 * settings.time_scale)
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"port 9", done.stderr)
+
+    def test_09_the_process_sees_its_folder_only(self):
+        self.assertEqual(set(os.listdir(f"/proc/{self.Device()['pid']}/root")), set(os.listdir(self.folder)))
+        # A link out of the folder leads nowhere.
+        outside = self.Path("outside")
+        server = Server(UnixListener(outside), Echo)
+        self.addCleanup(server.Close)
+        os.symlink(outside, os.path.join(self.folder, "1100"))
+        status, output = self.Shared().Shell("/tmp/vsock_peer churn 1100 1")
+        self.assertEqual(status, 1, output)
+        self.assertEqual(server.connections, 0)
 
     def test_10_killed(self):
         vm = self.Shared()
