@@ -83,7 +83,8 @@ def NetPeerCommand(args, root):
             "-serial", "stdio", "-display", "none", "-no-reboot"]
 
 
-def NetGuest(side, args, root):
+def NetGuest(side, args):
+    root = images.CopyRoot(os.path.join(settings.work_dir, "root"))
     vm = bench_lib.SideVm(side, NetPeerCommand(args, root), kernel=args.kernel, mem=384,
                           options=["-r", root, "--net", f"tap-name={TAP},vhost-net"])
     server = subprocess.Popen(["iperf3", "-s", "-B", HOST], stdout=subprocess.DEVNULL)
@@ -92,7 +93,8 @@ def NetGuest(side, args, root):
         vm.Check(f"ip link set eth0 up && ip addr add {GUEST}/24 dev eth0; ping -c 1 -W 5 {HOST}", 30)
         figures = {}
         for name, option in (("guest to host", ""), ("host to guest", "-R")):
-            text = vm.Check(f"iperf3 -J -c {HOST} {option} -t {args.seconds} > /tmp/iperf.json; cat /tmp/iperf.json",
+            text = vm.Check(f"iperf3 -J -c {HOST} {option} -t {args.seconds} > /tmp/iperf.json && cat /tmp/iperf.json || "
+                            "{ s=$?; cat /tmp/iperf.json; dmesg | tail; (exit $s); }",
                             args.seconds + 60)
             result = json.loads(text[text.index("{"):text.rindex("}") + 1])
             figures[name] = result["end"]["sum_received"]["bits_per_second"] / 1e6
@@ -142,8 +144,7 @@ def Main():
             for command in (["tuntap", "add", TAP, "mode", "tap", "vnet_hdr"], ["addr", "add", f"{HOST}/24", "dev", TAP],
                             ["link", "set", TAP, "up"]):
                 subprocess.run(["ip", *command], check=True)
-            root = images.CopyRoot(os.path.join(settings.work_dir, "root"))
-            results = Alternate(args, lambda side: NetGuest(side, args, root))
+            results = Alternate(args, lambda side: NetGuest(side, args))
             bench_lib.Table("vhost-net: crosvm (ours) and QEMU (peer)",
                             Rows(args, results, (("guest to host", "Mbit/s"), ("host to guest", "Mbit/s"))), "higher")
     finally:
