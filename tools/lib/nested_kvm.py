@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -32,6 +33,7 @@ BOOT_TIMEOUT = 180.0
 GRACE = 5.0
 PR_SET_PDEATHSIG = 1
 NOISE = "TCG doesn't support requested feature"  # a dozen lines of it in every run
+FATAL = re.compile(r"Kernel panic|BUG: |Oops: |general protection fault|invalid opcode: ")
 
 FAILED = 125
 TIMED_OUT = 124
@@ -157,6 +159,10 @@ def LogTail(path, lines=25):
     except OSError:
         return ""
     shown = [line.rstrip() for line in text.splitlines() if NOISE not in line]
+    # A kernel that died says why first, and how at length.
+    cause = next((i for i, line in enumerate(shown) if FATAL.search(line)), None)
+    if cause is not None:
+        shown, lines = shown[max(0, cause - 3):cause + 60], 63
     return "\n".join("    " + line for line in shown[-lines:])
 
 
