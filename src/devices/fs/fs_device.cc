@@ -158,6 +158,7 @@ void FsDevice::StopQueue(uint16_t index, std::function<void(virtio::Queue)> done
   while (!slot.ahead.empty()) {
     slot.queue->Undo(std::move(slot.ahead.back().chain));
     slot.ahead.pop_back();
+    --ahead_;
   }
   slot.stopped = std::move(done);
   if (slot.busy == 0) FinishStop(slot);
@@ -175,6 +176,7 @@ std::optional<FsDevice::QueueSlot::Taken> FsDevice::Take(QueueSlot& slot) {
   if (!slot.ahead.empty()) {
     QueueSlot::Taken taken = std::move(slot.ahead.front());
     slot.ahead.pop_front();
+    --ahead_;
     return taken;
   }
   const bool recovered = slot.queue->recovery_pending();
@@ -187,7 +189,15 @@ void FsDevice::Work(Worker& worker) {
   constexpr int kEvents = 8;
   epoll_event events[kEvents];
   while (true) {
-    const int count = epoll_wait(worker.epoll.get(), events, kEvents, -1);
+    // ORDERING: sequentially consistent. Either we see the chain that was put by, or who put it by
+    // sees us asleep.
+    ++idle_;
+    const int count = epoll_wait(worker.epoll.get(), events, kEvents, ahead_ > 0 ? 0 : -1);
+    --idle_;
+    if (count == 0) {
+      WorkOnAll(worker);
+      continue;
+    }
     if (count < 0) {
       if (errno == EINTR) continue;
       LOG_ERROR("a worker cannot wait: {}", strerror(errno));
@@ -197,12 +207,16 @@ void FsDevice::Work(Worker& worker) {
       const uint64_t what = events[i].data.u64;
       if (what == kQuit) return;
       if (what == kMore) {
-        for (const std::unique_ptr<QueueSlot>& slot : slots_) WorkOn(worker, *slot);
+        WorkOnAll(worker);
       } else {
         WorkOn(worker, *slots_[what]);
       }
     }
   }
+}
+
+void FsDevice::WorkOnAll(Worker& worker) {
+  for (const std::unique_ptr<QueueSlot>& slot : slots_) WorkOn(worker, *slot);
 }
 
 void FsDevice::WorkOn(Worker& worker, QueueSlot& slot) {
@@ -215,11 +229,14 @@ void FsDevice::WorkOn(Worker& worker, QueueSlot& slot) {
     if (!more) {
       if (std::optional<QueueSlot::Taken> next = Take(slot)) {
         slot.ahead.push_back(std::move(*next));
+        ++ahead_;
         more = true;
       }
     }
     slot.mutex.Unlock();
-    if (more) more_.Signal();
+    // With nobody asleep there is nobody to wake: who is done first looks for what waits before it
+    // sleeps.
+    if (more && idle_ > 0) more_.Signal();
     const uint32_t written = server_->Handle(taken->chain.readable(), taken->chain.writable(),
                                              worker.place, taken->recovered);
     slot.mutex.Lock();

@@ -8,6 +8,7 @@
 // request without any lock; completes it. A queue's lock is held for taking and completing alone.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -70,6 +71,7 @@ class FsDevice : public virtio::Device {
   FsDevice(event::EventLoop& loop, std::unique_ptr<Server> server, const DeviceOptions& options);
   void Work(Worker& worker);
   void WorkOn(Worker& worker, QueueSlot& slot);
+  void WorkOnAll(Worker& worker);
   std::optional<QueueSlot::Taken> Take(QueueSlot& slot) CROSVM_REQUIRES(slot.mutex);
   void FinishStop(QueueSlot& slot) CROSVM_REQUIRES(slot.mutex);
 
@@ -81,7 +83,9 @@ class FsDevice : public virtio::Device {
   std::vector<std::unique_ptr<Worker>> workers_;
   sys::EventFd more_;  // a chain waits in some queue's `ahead`
   sys::EventFd quit_;
-  bool started_ = false;  // a queue has run since the process began
+  std::atomic<uint32_t> ahead_{0};  // chains in all queues' `ahead`
+  std::atomic<uint32_t> idle_{0};   // workers that sleep, or are about to
+  bool started_ = false;            // a queue has run since the process began
 };
 
 }  // namespace crosvm::devices::fs

@@ -81,7 +81,7 @@ OrErrno<uint64_t> OpenFiles::Add(shared_dir::NodeId node, sys::UniqueFd file, in
       index = shard.free.back();
       shard.free.pop_back();
     } else if (shard.fresh < max_open_ / kShards) {
-      index = shard.fresh++ * static_cast<uint32_t>(kShards) + number;
+      index = shard.fresh++ * kShards + number;
     } else {
       continue;
     }

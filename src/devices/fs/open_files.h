@@ -47,7 +47,7 @@ class OpenFiles {
   void LosesName(shared_dir::NodeId node);
 
  private:
-  static constexpr size_t kShards = 16;
+  static constexpr uint32_t kShards = 16;
   struct Shard {
     Mutex mutex;
     std::vector<uint32_t> free CROSVM_GUARDED_BY(mutex);
