@@ -154,11 +154,13 @@ class VmCommands : public ::testing::Test {
   control::Response Answer(const control::Request& request) {
     last_ = codec::ToJson(request);
     if (last_ == R"("Ps")")
-      return control::ProcessList{
-          .vm_state = "running",
-          .vcpus = 2,
-          .processes = {
-              {.name = "block[0]", .role = "device", .pid = 12, .state = "running", .restarts = 1}}};
+      return control::ProcessList{.vm_state = "running",
+                                  .vcpus = 2,
+                                  .processes = {{.name = "block[0]",
+                                                 .role = "device",
+                                                 .pid = 12,
+                                                 .state = "running",
+                                                 .restarts = 1}}};
     if (last_ == R"("Resume")") return control::Err{EBUSY};
     if (last_ == R"({"BalloonCommand":"Stats"})")
       return control::BalloonReport{.balloon_actual = 9};

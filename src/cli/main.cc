@@ -64,7 +64,6 @@ int main(int argc, char** argv) {
     return device_host::SpawnerMain(argc, argv);
   }
   const std::vector<std::string_view> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
-  const cli::Hooks hooks = {
-      .run_vm = &RunVm, .run_device = &RunDevice, .devices = &Devices};
+  const cli::Hooks hooks = {.run_vm = &RunVm, .run_device = &RunDevice, .devices = &Devices};
   return cli::RunApp(arguments, hooks, sys::BorrowedFd(1), sys::BorrowedFd(2));
 }

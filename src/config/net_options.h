@@ -35,8 +35,7 @@ struct NetOptions {
   bool operator==(const NetOptions&) const = default;
   static constexpr auto Describe() {
     return Fields(
-        Field("user", &NetOptions::user,
-              "user-mode network: needs no privilege"),
+        Field("user", &NetOptions::user, "user-mode network: needs no privilege"),
         Field("tap-name", &NetOptions::tap_name, "an existing tap interface of the host")
             .MaxLength(15),
         Field("tap-fd", &NetOptions::tap_fd, "an open tap descriptor that crosvm inherits")

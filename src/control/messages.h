@@ -95,8 +95,8 @@ struct Events {
   static constexpr auto Describe() { return Fields(); }
 };
 
-using Request =
-    std::variant<Exit, Suspend, Resume, Powerbtn, BalloonCommand, DiskCommand, Ps, Events, Net, NetForward>;
+using Request = std::variant<Exit, Suspend, Resume, Powerbtn, BalloonCommand, DiskCommand, Ps,
+                             Events, Net, NetForward>;
 
 struct Ok {
   static constexpr std::string_view kName = "Ok";

@@ -1,10 +1,10 @@
 /*
- * libcrosvm_control: commands for running VMs over their control socket (`crosvm run --socket PATH`), for programs
- * in C and whatever calls C. See example.c.
+ * libcrosvm_control: commands for running VMs over their control socket (`crosvm run --socket
+ * PATH`), for programs in C and whatever calls C. See example.c.
  *
- * Every function connects anew, sends one request and waits for its answer, at most ten seconds. Safe from every
- * thread. `socket_path` ends with NUL. False (or -1) means that it did not happen; crosvm_client_last_error() says
- * why.
+ * Every function connects anew, sends one request and waits for its answer, at most ten seconds.
+ * Safe from every thread. `socket_path` ends with NUL. False (or -1) means that it did not happen;
+ * crosvm_client_last_error() says why.
  */
 #ifndef CROSVM_CONTROL_H_
 #define CROSVM_CONTROL_H_
@@ -26,7 +26,8 @@ CROSVM_CONTROL_EXPORT bool crosvm_client_resume_vm(const char* socket_path);
 /* Presses the power button: the guest shuts down if it wants to. */
 CROSVM_CONTROL_EXPORT bool crosvm_client_powerbtn_vm(const char* socket_path);
 /* Gives a disk (counted from 0 in the order of the command line) a new size in bytes. */
-CROSVM_CONTROL_EXPORT bool crosvm_client_resize_disk(const char* socket_path, uint64_t disk_index, uint64_t new_size);
+CROSVM_CONTROL_EXPORT bool crosvm_client_resize_disk(const char* socket_path, uint64_t disk_index,
+                                                     uint64_t new_size);
 /* Takes that many bytes of memory from the guest. Fails for a VM without a balloon. */
 CROSVM_CONTROL_EXPORT bool crosvm_client_balloon_vms(const char* socket_path, uint64_t num_bytes);
 
@@ -44,7 +45,8 @@ struct crosvm_balloon_stats {
   int64_t hugetlb_failures;
 };
 /* `actual`: the balloon's size in bytes. Either may be NULL. */
-CROSVM_CONTROL_EXPORT bool crosvm_client_balloon_stats(const char* socket_path, struct crosvm_balloon_stats* stats,
+CROSVM_CONTROL_EXPORT bool crosvm_client_balloon_stats(const char* socket_path,
+                                                       struct crosvm_balloon_stats* stats,
                                                        uint64_t* actual);
 
 /* The reason of the calling thread's last failure, "" before one. Valid until its next call. */

@@ -77,8 +77,8 @@ Status UringFile::Init(sys::BorrowedFd file, uint32_t depth) {
   TRY(Restrict());
   result = io_uring_enable_rings(&ring_);
   if (result < 0) return FailUring(result, "enabling an io_uring");
-  watch_ = TRY(loop_.AddWatch(sys::BorrowedFd(ring_.ring_fd), Interest::kRead,
-                              [this](Ready) { Reap(); }));
+  watch_ = TRY(
+      loop_.AddWatch(sys::BorrowedFd(ring_.ring_fd), Interest::kRead, [this](Ready) { Reap(); }));
   return {};
 }
 
