@@ -38,7 +38,7 @@ void SetMode(const termios& mode) {
   // A background process that changes its own terminal would be stopped by SIGTTOU; another
   // terminal has no say.
   const pid_t foreground = tcgetpgrp(saved.fd);
-  if (foreground == -1 || foreground == getpgrp()) {
+  if (foreground == -1 || foreground == getpgid(0)) {
     while (tcsetattr(saved.fd, TCSANOW, &mode) != 0 && errno == EINTR) {
     }
   }

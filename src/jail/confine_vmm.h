@@ -20,7 +20,7 @@ struct ConfineVmmOptions {
 // Drops capabilities for good, sets no_new_privs, reports denied calls and crashes on standard
 // error, and filters the system calls of every thread. Threads started later inherit all of it, and
 // so do device processes: the filter of the VMM has to allow what they need before they have their
-// own.
+// own. Whatever the filter allows, tgkill() reaches the process' own threads only (EPERM).
 Status ConfineVmm(const ConfineVmmOptions& options);
 
 // The narrower filter of the calling vCPU thread (policies::kVmVcpu), after ConfineVmm().

@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -11,6 +13,7 @@
 #include <cstdlib>
 
 #include "jail/confine.h"
+#include "jail/confine_vmm.h"
 #include "jail/spawn.h"
 #include "sys/file.h"
 #include "sys/socket.h"
@@ -81,11 +84,27 @@ CROSVM_CHILD_MAIN(InDirectory) {
   return Report("fine");
 }
 
+CROSVM_CHILD_MAIN(ConfinedVmm) {
+  // Allows everything: what is left is what holds under any policy.
+  const sock_filter allow[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  const Filter filter{.code = allow};
+  if (!ConfineVmm({.filter = filter, .keep_capabilities = {}}).has_value()) return 10;
+  if (syscall(SYS_tgkill, getppid(), getppid(), 0) == 0 || errno != EPERM) return 11;
+  if (syscall(SYS_tgkill, getpid(), gettid(), 0) != 0) return 12;
+  if (mount("none", "/", "tmpfs", 0, nullptr) == 0) return 13;
+  _exit(0);  // not by the way of sanitizers, which trace
+}
+
+TEST(ConfineVmmTest, SignalsItsOwnThreadsOnly) {
+  EXPECT_EQ(testing::WaitChild(testing::SpawnChild("ConfinedVmm", {})), 0);
+}
+
 bool UserNamespacesWork() {
   const Result<Spawned> spawned = Spawn({.argv = {"jailed", "--child-main=Nothing"}});
   if (!spawned.has_value()) return false;
   return spawned->process.Wait().has_value();
 }
+
 CROSVM_CHILD_MAIN(Nothing) {
   return 0;
 }
