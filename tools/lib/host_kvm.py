@@ -24,17 +24,31 @@ def IsNested():
     return "CROSVM_NESTED_KVM" in os.environ
 
 
-def EnterOrContinue(nested_options=()):
-    """Returns when this process has a KVM that boots stock kernels; otherwise starts the program again in one."""
+MACHINE_DIED = 125  # the status of tools/nested-kvm that says so
+
+
+def Ready():
+    """Whether this process has a KVM that boots stock kernels (ends the program if not even nested). Says which, or that a
+    nested one is needed."""
     kind = Kind()
     if kind == "hardware":
         print("KVM: " + ("the nested one of tools/nested-kvm" if IsNested() else "this host's hardware"), flush=True)
-        return
+        return True
     if IsNested():
         print(f"KVM: {kind}, even inside tools/nested-kvm", file=sys.stderr)
         sys.exit(1)
     print(f"KVM: {kind}; going through tools/nested-kvm (a QEMU that emulates SVM in software: slow, but real)",
           flush=True)
-    tool = os.path.join(SOURCE_DIR, "tools", "nested-kvm")
-    sys.stdout.flush()
-    os.execv(tool, [tool, *nested_options, "--", sys.executable, *sys.argv])
+    return False
+
+
+def NestedCommand(nested_options=()):
+    """The command that runs this program again, inside tools/nested-kvm."""
+    return [os.path.join(SOURCE_DIR, "tools", "nested-kvm"), *nested_options, "--", sys.executable, *sys.argv]
+
+
+def EnterOrContinue(nested_options=()):
+    """Returns when this process has a KVM that boots stock kernels; otherwise starts the program again in one."""
+    if not Ready():
+        command = NestedCommand(nested_options)
+        os.execv(command[0], command)

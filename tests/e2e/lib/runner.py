@@ -20,6 +20,8 @@ from guest_paths import SOURCE_DIR
 
 NESTED_OPTIONS = ["--mem", "7168"]
 NESTED_TIME_SCALE = 12.0
+MACHINES = 3
+JOURNAL = "CROSVM_E2E_JOURNAL"
 
 
 class Totals:
@@ -27,7 +29,28 @@ class Totals:
 
     def __init__(self):
         self.lock = threading.RLock()
-        self.passed = self.failed = self.skipped = 0
+        self.counts = [0, 0, 0]  # passed, failed, skipped
+
+    def Add(self, counts):
+        with self.lock:
+            self.counts = [a + b for a, b in zip(self.counts, counts)]
+
+
+class Journal:
+    """The test classes that have ended, with their counts, in a file that outlives the machine they run in."""
+
+    def __init__(self, path):
+        self._file = open(path or os.devnull, "a+", encoding="ascii")
+
+    def Add(self, cls, result):
+        self._file.write(f"{cls.__module__}.{cls.__name__} {' '.join(str(count) for count in result.counts)}\n")
+        self._file.flush()
+
+    def Read(self):
+        """{name of a class: counts}"""
+        self._file.seek(0)
+        lines = [line.split() for line in self._file]
+        return {name: [int(count) for count in counts] for name, *counts in lines}
 
 
 class Result(unittest.TestResult):
@@ -37,6 +60,7 @@ class Result(unittest.TestResult):
         super().__init__()
         self._totals = totals
         self._started = {}
+        self.counts = [0, 0, 0]
 
     @staticmethod
     def Name(test):
@@ -55,19 +79,23 @@ class Result(unittest.TestResult):
         seconds = f" ({time.monotonic() - start:.1f} s)" if start is not None else ""
         print(f"{word:5} {self.Name(test)}{seconds}{more}", flush=True)
 
+    def _Count(self, *counts):
+        self.counts = [a + b for a, b in zip(self.counts, counts)]
+        self._totals.Add(counts)
+
     def addSuccess(self, test):
         with self._totals.lock:
-            self._totals.passed += 1
+            self._Count(1, 0, 0)
             self._Line("ok", test)
 
     def addSkip(self, test, reason):
         with self._totals.lock:
-            self._totals.skipped += 1
+            self._Count(0, 0, 1)
             self._Line("SKIP", test, f": {reason}")
 
     def addFailure(self, test, error):
         with self._totals.lock:
-            self._totals.failed += 1
+            self._Count(0, 1, 0)
             self._Line("FAIL", test)
             print(self._Where(error), flush=True)
             for vm in getattr(test, "vms", [])[-2:]:
@@ -130,8 +158,10 @@ def Collect(folder, pattern, quick, kernels):
     return list(classes.items())
 
 
-def RunClass(tests, totals):
-    unittest.TestSuite(tests).run(Result(totals))
+def RunClass(cls, tests, totals, journal):
+    result = Result(totals)
+    unittest.TestSuite(tests).run(result)
+    journal.Add(cls, result)
 
 
 def BecomeOrdinaryUser():
@@ -148,6 +178,23 @@ def BecomeOrdinaryUser():
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
     os.environ.update(HOME="/nonexistent", USER="user")
+
+
+def RunNested():
+    """This program in a machine of tools/nested-kvm. An emulated machine can die of its emulator's faults: the classes
+    that had not ended are then run in another one, which is said, and not more often than MACHINES says."""
+    with tempfile.TemporaryDirectory(prefix="e2e-journal-") as folder:
+        environment = dict(os.environ, **{JOURNAL: os.path.join(folder, "journal")})
+        for machine in range(1, MACHINES + 1):
+            child = subprocess.Popen(host_kvm.NestedCommand(NESTED_OPTIONS), env=environment)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda number, _: child.send_signal(number))
+            status = child.wait()
+            if status != host_kvm.MACHINE_DIED or machine == MACHINES:
+                return status
+            ended = len(Journal(environment[JOURNAL]).Read())
+            print(f"tests/e2e/run: the outer machine died; {ended} classes have ended, the others go on in machine "
+                  f"{machine + 1} of {MACHINES}", flush=True)
 
 
 def Main(folder, usage):
@@ -189,9 +236,11 @@ def Main(folder, usage):
         return 1
     if full and subprocess.run([guest, "initramfs", *sorted(full)]).returncode != 0:
         return 1
-    host_kvm.EnterOrContinue(NESTED_OPTIONS)
+    if not host_kvm.Ready():
+        return RunNested()
     if host_kvm.IsNested():
         settings.time_scale = NESTED_TIME_SCALE
+    journal = Journal(os.environ.get(JOURNAL))  # while we may open it
     if args.unprivileged and os.geteuid() == 0:
         BecomeOrdinaryUser()
     # Images live in memory: the tests are about the VM, not the host's disk.
@@ -199,14 +248,19 @@ def Main(folder, usage):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     totals = Totals()
+    ended = journal.Read()
+    for counts in ended.values():
+        totals.Add(counts)
+    classes = [(cls, tests) for cls, tests in classes if f"{cls.__module__}.{cls.__name__}" not in ended]
     started = time.monotonic()
     try:
         with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, args.jobs)) as pool:
-            futures = [pool.submit(RunClass, tests, totals) for _, tests in classes]
+            futures = [pool.submit(RunClass, cls, tests, totals, journal) for cls, tests in classes]
             for future in concurrent.futures.as_completed(futures):
                 future.result()
     finally:
         shutil.rmtree(settings.work_dir, ignore_errors=True)
     print(f"end-to-end tests took {time.monotonic() - started:.0f} s")
-    print(f"{totals.passed} passed, {totals.failed} failed, {totals.skipped} skipped", flush=True)
-    return 0 if totals.passed and not totals.failed else 1
+    passed, failed, skipped = totals.counts
+    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    return 0 if passed and not failed else 1
