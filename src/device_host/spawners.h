@@ -24,7 +24,7 @@ class Spawners {
   Result<jail::Spawned> Spawn(const jail::SpawnOptions& options);
   // See jail::Spawner.
   Status Seal();
-  // Why the kernel killed `pid`, an unreaped child, if it was for want of memory; else empty.
+  // That the kernel killed `pid`, an unreaped child, for want of memory, if it did; else empty.
   std::string OutOfMemory(pid_t pid);
 
   std::vector<pid_t> pids() const;

@@ -42,7 +42,8 @@ class Spawner {
   // the same namespaces and id maps. For a VMM that is about to run a guest.
   Status Seal();
   // Whether the kernel has killed a process for want of memory since the last call; `pid` has ended
-  // and is not reaped. Names the cgroup whose limit it was, or the host; empty: no.
+  // and is not reaped. Says so, with the cgroup whose limit it was; "perhaps" where only the host's
+  // count of such killings is to be had. Empty: no.
   Result<std::string> OutOfMemory(pid_t pid);
 
  private:

@@ -30,21 +30,21 @@ class OutOfMemoryWatch {
         proc_(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC)) {
     host_kills_ = HostKills();
     const std::string own = CgroupOf(getpid());
-    if (!own.empty()) seen_[own] = CgroupKills(own);
+    seen_[own] = CgroupKills(own).value_or(0);
   }
 
   std::string Check(pid_t pid) {
+    const bool host = Rises(host_kills_, HostKills());
     const std::string cgroup = CgroupOf(pid);
-    if (!cgroup.empty()) {
-      const uint64_t kills = CgroupKills(cgroup);
-      uint64_t& seen = seen_[cgroup];
-      if (kills > std::exchange(seen, kills)) {
-        host_kills_ = HostKills();
-        return "the memory limit of cgroup " + cgroup;
-      }
+    // Counts what any limit or the host's own lack killed in the group; the root has no such file.
+    const std::optional<uint64_t> kills = CgroupKills(cgroup);
+    if (kills) {
+      return Rises(seen_[cgroup], *kills)
+                 ? fmt::format("killed for want of memory (the memory limit of cgroup {})", cgroup)
+                 : "";
     }
-    const uint64_t kills = HostKills();
-    return kills > std::exchange(host_kills_, kills) ? "the host ran out of memory" : "";
+    return host ? "killed by SIGKILL, perhaps for want of memory: the host ran out of it meanwhile"
+                : "";
   }
 
  private:
@@ -56,10 +56,12 @@ class OutOfMemoryWatch {
     return text;
   }
   // The number behind `key` and a space at the start of a line.
-  static uint64_t Counter(const std::string& text, const std::string& key) {
+  static std::optional<uint64_t> Counter(const std::string& text, const std::string& key) {
     const size_t at = ("\n" + text).find("\n" + key + " ");
-    return at == std::string::npos ? 0 : strtoull(text.c_str() + at + key.size() + 1, nullptr, 10);
+    if (at == std::string::npos) return std::nullopt;
+    return strtoull(text.c_str() + at + key.size() + 1, nullptr, 10);
   }
+  static bool Rises(uint64_t& seen, uint64_t now) { return now > std::exchange(seen, now); }
   // Version 2: "0::/user.slice/x". A group that was removed meanwhile has no counters.
   std::string CgroupOf(pid_t pid) const {
     const std::string text = ReadAt(proc_, fmt::format("{}/cgroup", pid));
@@ -67,10 +69,11 @@ class OutOfMemoryWatch {
     if (at == std::string::npos) return {};
     return text.substr(at + 3, text.find('\n', at) - at - 3);
   }
-  uint64_t CgroupKills(const std::string& cgroup) const {
+  std::optional<uint64_t> CgroupKills(const std::string& cgroup) const {
+    if (cgroup.empty()) return std::nullopt;
     return Counter(ReadAt(cgroups_, cgroup.substr(1) + "/memory.events"), "oom_kill");
   }
-  uint64_t HostKills() const { return Counter(ReadAt(proc_, "vmstat"), "oom_kill"); }
+  uint64_t HostKills() const { return Counter(ReadAt(proc_, "vmstat"), "oom_kill").value_or(0); }
 
   sys::UniqueFd cgroups_;
   sys::UniqueFd proc_;

@@ -197,7 +197,7 @@ std::string DeviceSet::DescribeEnd(Managed& device) const {
   if (status.has_value() && status->has_value()) {
     how = (*status)->ToString();
     const bool killed = (*status)->signaled && (*status)->code == SIGKILL;
-    if (killed && !memory.empty()) how = fmt::format("killed for want of memory ({})", memory);
+    if (killed && !memory.empty()) how = memory;
   }
   std::string said = hosted.last_words.Read();
   if (symbols_.has_value()) said = symbols_->Annotate(said);
