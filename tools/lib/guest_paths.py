@@ -26,6 +26,8 @@ def PathOf(what, kernel="6.12"):
         return os.path.join(directory, "lib", "modules", PathOf("version", kernel))
     if what == "initramfs":
         return os.path.join(GUEST_DIR, f"initramfs-{kernel}.cpio")
+    if what == "qemu":
+        return os.path.join(GUEST_DIR, "qemu")
     if what == "root":
         return os.path.join(GUEST_DIR, "root.ext4")
     raise ValueError(f"no guest material is called {what!r}")

@@ -35,37 +35,6 @@ def OpenPort():
     raise RuntimeError("the virtio port of the wrapper did not appear")
 
 
-def HoldKvm():
-    """Descriptors that keep KVM's static keys as they are while the machine runs.
-
-    KVM patches its own code when the first VM is made or the last one goes, and when a vCPU is made that has its local
-    APIC switched off (as each has until the guest's kernel runs) or none. QEMU's software emulation sometimes runs such
-    code as it was half-way through, on another processor: the kernel dies of an `int3` or a guest of a triple fault.
-    So: a VM that never runs, with its APIC switched off by both switches, and one with no APIC."""
-    KVM_CREATE_VM, KVM_CREATE_VCPU, KVM_CREATE_IRQCHIP = 0xae01, 0xae41, 0xae60
-    KVM_GET_SREGS, KVM_SET_SREGS = 0x8138ae83, 0x4138ae84
-    APIC_BASE, APIC_ENABLE = 272, 1 << 11  # in struct kvm_sregs
-    held = []
-    try:
-        kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-        for has_apic in (True, False):
-            vm = fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
-            if has_apic:
-                fcntl.ioctl(vm, KVM_CREATE_IRQCHIP, 0)
-            vcpu = fcntl.ioctl(vm, KVM_CREATE_VCPU, 0)
-            held += [vm, vcpu]
-            if has_apic:
-                sregs = bytearray(0x138)
-                fcntl.ioctl(vcpu, KVM_GET_SREGS, sregs)
-                base = int.from_bytes(sregs[APIC_BASE:APIC_BASE + 8], "little") & ~APIC_ENABLE
-                sregs[APIC_BASE:APIC_BASE + 8] = base.to_bytes(8, "little")
-                fcntl.ioctl(vcpu, KVM_SET_SREGS, sregs)
-    except OSError as error:
-        with open("/dev/kmsg", "w", encoding="utf-8") as log:
-            log.write(f"nested_agent: KVM's static keys are not held: {error}\n")
-    return held
-
-
 class Agent:
     def __init__(self, config):
         self._config = config
@@ -208,13 +177,11 @@ class Agent:
 def Main():
     with open(os.path.join(sys.argv[1], "config.json"), encoding="utf-8") as file:
         config = json.load(file)
-    held = HoldKvm()
     try:
         Agent(config).Run()
     except BaseException as error:  # Process 1 must say why before it dies.
         with open("/dev/kmsg", "w", encoding="utf-8") as log:
             log.write(f"nested_agent: {error!r}\n")
-    del held
     # The wrapper ends the machine on EXIT; should it be gone, this does.
     time.sleep(5)
     with open("/proc/sysrq-trigger", "w", encoding="ascii") as file:

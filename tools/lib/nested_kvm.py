@@ -84,9 +84,26 @@ def ParseArguments(argv, usage):
     return args
 
 
-def FindPrograms():
+def FindQemu():
+    """The command that starts QEMU: the one of tools/guest, fetched on first use, or else that of the system."""
+    folder = PathOf("qemu")
+    refused = folder + ".refused"  # is not asked for again until `tools/guest clean`
+    if not os.path.exists(os.path.join(folder, "version")) and not os.path.exists(refused):
+        tool = os.path.join(SOURCE_DIR, "tools", "guest")
+        if subprocess.run([tool, "qemu"], stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode != 0:
+            print("nested-kvm: going on with the system's QEMU", file=sys.stderr)
+            with open(refused, "w", encoding="ascii"):
+                pass
+    if os.path.exists(os.path.join(folder, "version")):
+        share = os.path.join(folder, "usr", "share")
+        return [os.path.join(folder, "usr", "bin", QEMU), "-L", os.path.join(share, "qemu"), "-L",
+                os.path.join(share, "seabios")]
     if shutil.which(QEMU) is None:
         raise NestedError(f"{QEMU} is not installed; run tools/setup")
+    return [QEMU]
+
+
+def FindVirtiofsd():
     for path in VIRTIOFSD:
         if os.access(path, os.X_OK):
             return path
@@ -191,7 +208,8 @@ class Machine:
 
     def Start(self):
         args = self._args
-        virtiofsd = FindPrograms()
+        virtiofsd = FindVirtiofsd()
+        qemu = FindQemu()
         kernel, initramfs, modules = FindKernel(args)
         self._directory = tempfile.mkdtemp(prefix="nested-kvm.")
         self._watcher = StartWatcher(self._directory)
@@ -199,7 +217,7 @@ class Machine:
             os.symlink(os.path.realpath(modules), self.Path("modules"))
         self._WriteConfig()
         self._StartVirtiofsd(virtiofsd)
-        self._StartQemu(kernel, initramfs)
+        self._StartQemu(qemu, kernel, initramfs)
 
     def _WriteConfig(self):
         args = self._args
@@ -242,14 +260,14 @@ class Machine:
         self._Spawn(command, "virtiofsd.log", pass_fds=(listener.fileno(),))
         listener.close()
 
-    def _StartQemu(self, kernel, initramfs):
+    def _StartQemu(self, qemu, kernel, initramfs):
         args = self._args
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         init = os.path.join(LIB_DIR, "nested-init")
         append = (f"console=ttyS0 {'' if args.verbose else 'quiet '}panic=-1 rootfstype=virtiofs root=rootfs rw "
                   f"init={init} -- {self._directory} {sys.executable} {os.path.join(LIB_DIR, 'nested_agent.py')} "
                   + " ".join(MODULES + args.module))
-        command = [QEMU, "-nodefaults", "-no-user-config", "-M", "q35", "-cpu", args.cpu, "-smp", str(args.cpus), "-m", str(args.mem)]
+        command = [*qemu, "-nodefaults", "-no-user-config", "-M", "q35", "-cpu", args.cpu, "-smp", str(args.cpus), "-m", str(args.mem)]
         if args.icount:
             command += ["-accel", "tcg,thread=single", "-icount", "shift=0"]
         else:

@@ -60,6 +60,11 @@ class Console:
         with self._changed:
             return self._text
 
+    @property
+    def ended(self):
+        with self._changed:
+            return self._ended
+
     def __len__(self):
         with self._changed:
             return len(self._text)
@@ -204,7 +209,10 @@ class Vm:
         limit = timeout * settings.time_scale
         match = self._console.WaitFor(pattern, self._position, time.monotonic() + limit)
         if not match:
-            status = self._process.poll()
+            try:  # its console may be gone a moment before it
+                status = self._process.wait(5 if self._console.ended else 0)
+            except subprocess.TimeoutExpired:
+                status = None
             how = f"crosvm ended with status {status}" if status is not None else f"not within {limit:g} s"
             raise VmError(f"the guest did not write {pattern!r}: {how}")
         self._position = match.end()
