@@ -209,25 +209,29 @@ Status Machine::CreateVcpus() {
   }
   interrupts_->SetBootVcpu(vcpus.front().get());
   vcpus_ = std::make_unique<VcpuThreads>(
-      std::move(vcpus), VcpuThreadOptions{
-                            .io_bus = &io_bus_,
-                            .mmio_bus = &mmio_bus_,
-                            .user_irq_chip = interrupts_->user_chip(),
-                            .prepare =
-                                [this](hypervisor::Vcpu& vcpu) {
-                                  return PrepareVcpu(static_cast<hypervisor::ArchVcpu&>(vcpu));
-                                },
-                            .confine = [this]() -> Status {
-                              if (!confinement_) return {};
-                              return confinement_->ConfineVcpuThread();
-                            },
-                            .stopped =
-                                [this](VcpuStop stop, std::string why) {
-                                  events_.End(stop == VcpuStop::kTripleFault ? ExitReason::kReset
-                                                                             : ExitReason::kCrash,
-                                              std::move(why));
-                                },
-                        });
+      std::move(vcpus),
+      VcpuThreadOptions{
+          .io_bus = &io_bus_,
+          .mmio_bus = &mmio_bus_,
+          .user_irq_chip = interrupts_->user_chip(),
+          .prepare =
+              [this](hypervisor::Vcpu& vcpu) {
+                return PrepareVcpu(static_cast<hypervisor::ArchVcpu&>(vcpu));
+              },
+          .confine = [this]() -> Status {
+            if (!confinement_) return {};
+            return confinement_->ConfineVcpuThread();
+          },
+          .stopped =
+              [this](VcpuStop stop, std::string why) {
+                if (stop == VcpuStop::kTripleFault) {
+                  LOG_WARN("the guest ended in a triple fault: taken for a reset");
+                }
+                events_.End(
+                    stop == VcpuStop::kTripleFault ? ExitReason::kReset : ExitReason::kCrash,
+                    std::move(why));
+              },
+      });
   return vcpus_->Start();
 }
 
