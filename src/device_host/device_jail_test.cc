@@ -36,6 +36,7 @@ LaunchOptions Options(const std::string& label) {
 class DeviceJailTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    CROSVM_REQUIRE_USER_NAMESPACES();
     char path[] = "/tmp/crosvm-device-XXXXXX";
     ASSERT_NE(mkdtemp(path), nullptr);
     directory_ = path;

@@ -261,10 +261,12 @@ CROSVM_CHILD_MAIN(TryAllAsUser) {
 }
 
 TEST(EscapeTest, NothingGetsOut) {
+  CROSVM_REQUIRE_USER_NAMESPACES();
   EXPECT_EQ(TryAll(getuid() == 0 ? "root" : "an ordinary user"), 0);
 }
 
 TEST(EscapeTest, NothingGetsOutAsAnOrdinaryUser) {
+  CROSVM_REQUIRE_USER_NAMESPACES();
   if (getuid() != 0) GTEST_SKIP() << "the test above is that already";
   EXPECT_EQ(testing::WaitChild(testing::SpawnChild("TryAllAsUser", {})), 0);
 }
@@ -307,6 +309,7 @@ std::pair<std::string, std::string> Die(const std::string& module, const std::st
 }
 
 TEST(ReportTest, ADeniedCallIsExplained) {
+  CROSVM_REQUIRE_USER_NAMESPACES();
   for (const std::string module : {"block", "rng", "console"}) {
     const auto [ended, said] = Die(module, "call");
     EXPECT_EQ(ended, "killed by SIGSYS");
@@ -320,6 +323,7 @@ TEST(ReportTest, ADeniedCallIsExplained) {
 }
 
 TEST(ReportTest, ACrashIsExplained) {
+  CROSVM_REQUIRE_USER_NAMESPACES();
   const auto [ended, said] = Die("block", "crash");
   EXPECT_EQ(ended, "killed by SIGSEGV");
   EXPECT_TRUE(

@@ -70,6 +70,7 @@ struct BlockHeader {
 class LaunchTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    CROSVM_REQUIRE_USER_NAMESPACES();
     char path[] = "/var/tmp/crosvm-launch-XXXXXX";
     const sys::UniqueFd file(mkostemp(path, O_CLOEXEC));
     ASSERT_TRUE(file.valid());

@@ -245,11 +245,13 @@ void UseEverything(bool as_root) {
 }
 
 TEST(P9JailTest, EverythingAsRoot) {
+  CROSVM_REQUIRE_USER_NAMESPACES();
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
   UseEverything(true);
 }
 
 TEST(P9JailTest, EverythingAsAnOrdinaryUser) {
+  CROSVM_REQUIRE_USER_NAMESPACES();
   if (geteuid() != 0) return UseEverything(false);
   const pid_t child = fork();
   ASSERT_GE(child, 0);

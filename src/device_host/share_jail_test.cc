@@ -238,11 +238,13 @@ void UseEverything(bool as_root) {
 }
 
 TEST(ShareJailTest, EverythingAsRoot) {
+  CROSVM_REQUIRE_USER_NAMESPACES();
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
   UseEverything(true);
 }
 
 TEST(ShareJailTest, EverythingAsAnOrdinaryUser) {
+  CROSVM_REQUIRE_USER_NAMESPACES();
   if (geteuid() != 0) return UseEverything(false);
   const pid_t child = fork();
   ASSERT_GE(child, 0);
@@ -261,6 +263,7 @@ TEST(ShareJailTest, EverythingAsAnOrdinaryUser) {
 }
 
 TEST(ShareJailTest, ReadOnlyIsAlsoTheMounts) {
+  CROSVM_REQUIRE_USER_NAMESPACES();
   const std::string directory = MakeDirectory();
   ShareInJail share;
   const Status started = share.Start(directory + ":tag:type=fs:ro");

@@ -33,6 +33,7 @@ constexpr uint64_t kCid = 9;
 class VsockJailTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    CROSVM_REQUIRE_USER_NAMESPACES();
     directory_ = "/tmp/crosvm-vsock-XXXXXX";
     ASSERT_NE(mkdtemp(directory_.data()), nullptr);
     folder_ = directory_ + "/folder";

@@ -99,20 +99,10 @@ TEST(ConfineVmmTest, SignalsItsOwnThreadsOnly) {
   EXPECT_EQ(testing::WaitChild(testing::SpawnChild("ConfinedVmm", {})), 0);
 }
 
-bool UserNamespacesWork() {
-  const Result<Spawned> spawned = Spawn({.argv = {"jailed", "--child-main=Nothing"}});
-  if (!spawned.has_value()) return false;
-  return spawned->process.Wait().has_value();
-}
-
-CROSVM_CHILD_MAIN(Nothing) {
-  return 0;
-}
-
 class JailTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!UserNamespacesWork()) GTEST_SKIP() << "this host forbids user namespaces";
+    CROSVM_REQUIRE_USER_NAMESPACES();
   }
 };
 

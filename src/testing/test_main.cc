@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,6 +62,12 @@ pid_t SpawnChild(const std::string& name, const std::vector<std::string>& argume
   for (const int fd : high) dup2(fd, target++);
   execv("/proc/self/exe", argv.data());
   _exit(127);
+}
+
+bool UserNamespacesWork() {
+  const pid_t child = fork();
+  if (child == 0) _exit(unshare(CLONE_NEWUSER) == 0 ? 0 : 1);
+  return child > 0 && WaitChild(child) == 0;
 }
 
 int WaitChild(pid_t pid) {

@@ -57,6 +57,7 @@ def ParseArguments(argv, usage):
     parser.add_argument("--icount", action="store_true")
     parser.add_argument("--cache", choices=["always", "auto"], default="always")
     parser.add_argument("--module", action="append", default=[])
+    parser.add_argument("--append", default="")
     parser.add_argument("--qemu-arg", action="append", default=[])
     parser.add_argument("--timeout", type=float)
     parser.add_argument("--tty", dest="tty", action="store_true", default=None)
@@ -80,7 +81,7 @@ def ParseArguments(argv, usage):
         parser.error(f"--mem {args.mem}: the outer machine needs at least 512 MiB")
     if args.tty is None:
         args.tty = os.isatty(0) and os.isatty(1)
-    args.cpus = 1 if args.icount else args.cpus or len(os.sched_getaffinity(0))
+    args.cpus = 1 if args.icount else args.cpus or 1
     return args
 
 
@@ -264,7 +265,7 @@ class Machine:
         args = self._args
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         init = os.path.join(LIB_DIR, "nested-init")
-        append = (f"console=ttyS0 {'' if args.verbose else 'quiet '}panic=-1 rootfstype=virtiofs root=rootfs rw "
+        append = (f"console=ttyS0 {'' if args.verbose else 'quiet '}panic=-1 rootfstype=virtiofs root=rootfs rw {args.append} "
                   f"init={init} -- {self._directory} {sys.executable} {os.path.join(LIB_DIR, 'nested_agent.py')} "
                   + " ".join(MODULES + args.module))
         command = [*qemu, "-nodefaults", "-no-user-config", "-M", "q35", "-cpu", args.cpu, "-smp", str(args.cpus), "-m", str(args.mem)]

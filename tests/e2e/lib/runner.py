@@ -15,34 +15,12 @@ import traceback
 import unittest
 
 import host_kvm
+import ledgers
+import machines
 import settings
 from guest_paths import SOURCE_DIR
 
-NESTED_OPTIONS = ["--mem", "7168"]
 NESTED_TIME_SCALE = 12.0
-MOST_AGAIN = 16  # classes; when more fail, something is broken
-JOURNAL = "CROSVM_E2E_JOURNAL"
-
-
-class Journal:
-    """The test classes that have ended, with their (passed, failed, skipped), in a file that outlives the machine they
-    run in. A class that ran twice counts as it ended the second time."""
-
-    def __init__(self, path):
-        self._file = open(path or os.devnull, "a+", encoding="ascii")
-        self._file.seek(0)
-        lines = [line.split() for line in self._file]
-        self.size = len(lines)
-        self.ended = {name: [int(count) for count in counts] for name, *counts in lines}
-
-    def Add(self, name, counts):
-        self.ended[name] = counts
-        self._file.write(f"{name} {' '.join(str(count) for count in counts)}\n")
-        self._file.flush()
-
-    def Totals(self):
-        return [sum(counts[i] for counts in self.ended.values()) for i in range(3)]
-
 
 printing = threading.RLock()
 
@@ -147,33 +125,17 @@ def Collect(folder, pattern, quick, kernels):
     return list(classes.items())
 
 
-def NameOf(cls):
-    return f"{cls.__module__}.{cls.__name__}"
-
-
-def RunClasses(classes, jobs, journal):
-    def RunClass(cls, tests):
+def RunClasses(classes, jobs, ledger):
+    def RunClass(name, tests):
+        if not ledger.Claim(name):
+            return  # another machine's
         result = Result()
         unittest.TestSuite(tests).run(result)
-        with printing:
-            journal.Add(NameOf(cls), result.counts)
+        ledger.End(name, result.counts)
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        for future in [pool.submit(RunClass, cls, tests) for cls, tests in classes]:
+        for future in [pool.submit(RunClass, f"{cls.__module__}.{cls.__name__}", tests) for cls, tests in classes]:
             future.result()
-
-
-def RunAll(classes, jobs, journal):
-    """Runs what has not ended yet. In an emulated machine, what failed once more, alone: emulators have faults that kill one guest
-    in some hundred (docs/nested-kvm.md), and no fault of ours goes away by itself."""
-    RunClasses([(cls, tests) for cls, tests in classes if NameOf(cls) not in journal.ended], jobs, journal)
-    failed = [(cls, tests) for cls, tests in classes if journal.ended[NameOf(cls)][1]]
-    if not failed or not host_kvm.IsNested() or len(failed) > MOST_AGAIN:
-        return
-    print(f"once more, as this machine is emulated: {', '.join(NameOf(cls) for cls, _ in failed)}", flush=True)
-    RunClasses(failed, 1, journal)
-    mended = [NameOf(cls) for cls, _ in failed if not journal.ended[NameOf(cls)][1]]
-    print(f"{len(mended)} of {len(failed)} passed the second time: {', '.join(mended)}", flush=True)
 
 
 def BecomeOrdinaryUser():
@@ -192,31 +154,13 @@ def BecomeOrdinaryUser():
     os.environ.update(HOME="/nonexistent", USER="user")
 
 
-def RunNested():
-    """This program in a machine of tools/nested-kvm, and in a new one when that dies: what had not ended is run there, as
-    long as each machine gets something done."""
-    with tempfile.TemporaryDirectory(prefix="e2e-journal-") as folder:
-        environment = dict(os.environ, **{JOURNAL: os.path.join(folder, "journal")})
-        done = 0
-        while True:
-            child = subprocess.Popen(host_kvm.NestedCommand(NESTED_OPTIONS), env=environment)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda number, _: child.send_signal(number))
-            status = child.wait()
-            journal = Journal(environment[JOURNAL])
-            if status != host_kvm.MACHINE_DIED or journal.size == done:
-                return status
-            done = journal.size
-            print(f"tests/e2e/run: the outer machine died; {len(journal.ended)} classes have ended, the others go on in a new "
-                  "one", flush=True)
-
-
 def Main(folder, usage):
     parser = argparse.ArgumentParser(prog="tests/e2e/run", description=usage,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-k", dest="pattern", metavar="PATTERN", help="only tests whose name matches this regex")
     parser.add_argument("--list", action="store_true", help="print the names and end")
-    parser.add_argument("--jobs", type=int, default=2, help="test classes at a time (default 2)")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)),
+                        help="test classes at a time, where KVM is nested: machines (default: one for each processor)")
     parser.add_argument("--binary", default=settings.binary, help="crosvm to test (default build/release/crosvm)")
     parser.add_argument("--quick", action="store_true", help="the few tests that show the main road is open")
     parser.add_argument("--kernel", choices=["6.1", "6.12"], action="append", help="only this guest kernel")
@@ -251,10 +195,11 @@ def Main(folder, usage):
     if full and subprocess.run([guest, "initramfs", *sorted(full)]).returncode != 0:
         return 1
     if not host_kvm.Ready():
-        return RunNested()
+        return machines.Run(args.jobs)
     if host_kvm.IsNested():
         settings.time_scale = NESTED_TIME_SCALE
-    journal = Journal(os.environ.get(JOURNAL))  # while we may open it
+        args.jobs = 1  # the others are machines of their own
+    ledger_folder = os.environ.get(ledgers.VARIABLE)
     if args.unprivileged and os.geteuid() == 0:
         BecomeOrdinaryUser()
     # Images live in memory: the tests are about the VM, not the host's disk.
@@ -262,11 +207,10 @@ def Main(folder, usage):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     started = time.monotonic()
+    ledger = ledgers.Ledger(ledger_folder or os.path.join(settings.work_dir, "ledger"))
     try:
-        RunAll(classes, args.jobs, journal)
+        RunClasses(classes, args.jobs, ledger)
+        totals = ledger.Totals()
     finally:
         shutil.rmtree(settings.work_dir, ignore_errors=True)
-    print(f"end-to-end tests took {time.monotonic() - started:.0f} s")
-    passed, failed, skipped = journal.Totals()
-    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
-    return 0 if passed and not failed else 1
+    return 0 if ledger_folder else ledgers.Conclude(totals, started)

@@ -25,7 +25,14 @@ int WaitChild(pid_t pid);
 // Lines of LogLevel::kError fail a test unless it says how many it expects (it provokes them).
 void ExpectLoggedErrors();
 
+// Whether this host lets us make user namespaces, without which nothing is jailed.
+bool UserNamespacesWork();
+
 }  // namespace crosvm::testing
+
+// First in a test (or SetUp()) that jails something.
+#define CROSVM_REQUIRE_USER_NAMESPACES() \
+  if (!::crosvm::testing::UserNamespacesWork()) GTEST_SKIP() << "this host forbids user namespaces"
 
 #define CROSVM_CHILD_MAIN(name)                                       \
   static int ChildMain_##name(int argc, char** argv);                 \
