@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -124,7 +125,11 @@ class LackOfMemory(E2eTest):
     needs_root = True
 
     def test_lack_of_memory_is_reported_as_such(self):
-        vm = self.Vm(socket=True)
+        # What is written to a file in memory counts as the writer's.
+        image = tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="e2e-disk-")
+        self.addCleanup(image.close)
+        images.Sparse(image.name, 8 * images.MIB)
+        vm = self.Vm(socket=True, disks=[images.Disk(image.name, writable=True)])
         vm.Boot(20)
         group = "/sys/fs/cgroup/crosvm-e2e-memory"
         if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
@@ -134,23 +139,19 @@ class LackOfMemory(E2eTest):
         os.makedirs(group, exist_ok=True)
         events = Events(vm)
         try:
-            before = Processes(vm)["rng[0]"]
+            before = Processes(vm)["block[0]"]
             for name, value in (("memory.max", "4096"), ("cgroup.procs", str(before["pid"]))):
                 with open(f"{group}/{name}", "w", encoding="ascii") as file:
                     file.write(value)
-            # What it touches from now on is counted there.
-            for _ in range(10):
-                vm.Shell("dd if=/dev/hwrng of=/dev/null bs=512 count=64", 60)
-                if Processes(vm)["rng[0]"]["restarts"]:
-                    break
-            died = events.WaitFor("device-died", "rng[0]")
+            vm.Check("dd if=/dev/zero of=/dev/vda bs=64k count=16 oflag=direct", 60)
+            died = events.WaitFor("device-died", "block[0]")
             self.assertIn("killed for want of memory (the memory limit of cgroup /crosvm-e2e-memory)", died["text"])
-            events.WaitFor("device-restarted", "rng[0]")
+            events.WaitFor("device-restarted", "block[0]")
         finally:
             with open(f"{group}/cgroup.procs", encoding="ascii") as file:
                 self.assertEqual(file.read(), "")
             os.rmdir(group)
-        self.assertEqual(Processes(vm)["rng[0]"]["restarts"], 1)
+        self.assertEqual(Processes(vm)["block[0]"]["restarts"], 1)
         vm.PowerOff()
 
 
