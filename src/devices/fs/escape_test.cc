@@ -265,7 +265,9 @@ TEST_F(EscapeTest, Hostile_NumbersAtTheirEnds) {
     change.valid = FATTR_SIZE;
     change.size = at;
     // The largest of all sizes is one on some file systems of the host (tmpfs).
-    if (at > INT64_MAX) EXPECT_NE(fuse_->Send(FUSE_SETATTR, file, Struct(change)).error, 0);
+    if (at > INT64_MAX) {
+      EXPECT_NE(fuse_->Send(FUSE_SETATTR, file, Struct(change)).error, 0);
+    }
     fuse_fallocate_in allocate{};
     allocate.fh = open.handle;
     allocate.offset = at;
