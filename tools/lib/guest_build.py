@@ -251,7 +251,7 @@ def Fingerprint(*inputs):
         if os.path.isdir(item):
             paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(item) for name in names)
         for path in paths:
-            digest.update(path.encode())
+            digest.update(path.removeprefix(SOURCE_DIR).encode())  # the same in each checkout
             with open(path, "rb") as file:
                 digest.update(file.read())
     return digest.hexdigest()
