@@ -101,9 +101,7 @@ TEST(ConfineVmmTest, SignalsItsOwnThreadsOnly) {
 
 class JailTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    CROSVM_REQUIRE_USER_NAMESPACES();
-  }
+  void SetUp() override { CROSVM_REQUIRE_USER_NAMESPACES(); }
 };
 
 TEST_F(JailTest, ConfinedProcessHasNothing) {

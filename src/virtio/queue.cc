@@ -135,9 +135,13 @@ void Queue::Abandon(Chain chain) {
 }
 
 void Queue::Flush() {
-  if (!unpublished_) return;
+  if (Publish()) SignalUsed();
+}
+
+bool Queue::Publish() {
+  if (!unpublished_) return false;
   unpublished_ = false;
-  if (ring_->Publish()) SignalUsed();
+  return ring_->Publish();
 }
 
 void Queue::SignalUsed() {

@@ -70,7 +70,7 @@ class Queue {
   const sys::EventFd& kick() const { return kick_; }
   void SetCall(sys::EventFd call) { *call_ = std::move(call); }
   // The call eventfd by reference, so that who made the queue can replace it after it was handed on
-  // (a front-end masks interrupts that way). Same thread as the queue.
+  // (a front-end masks interrupts that way). Replacing: same thread as the queue.
   std::shared_ptr<sys::EventFd> call_handle() const { return call_; }
   // Signalled when the ring breaks (vhost-user SET_VRING_ERR); may be invalid.
   void SetErrorEvent(sys::EventFd error) { error_ = std::move(error); }
@@ -94,6 +94,9 @@ class Queue {
   void Abandon(Chain chain);
   // Publishes what was completed and interrupts the driver if it wants to be.
   void Flush();
+  // Publishes only. True: the driver wants to be interrupted, which the caller does by
+  // call_handle() (it may let go of a lock before).
+  [[nodiscard]] bool Publish();
   // Interrupts unconditionally; after a restart, when the predecessor may have died between publish
   // and interrupt.
   void SignalUsed();

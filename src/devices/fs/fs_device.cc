@@ -185,6 +185,19 @@ std::optional<FsDevice::QueueSlot::Taken> FsDevice::Take(QueueSlot& slot) {
   return QueueSlot::Taken{.chain = std::move(*chain), .recovered = recovered};
 }
 
+std::optional<FsDevice::QueueSlot::Taken> FsDevice::TakeAndLookAhead(QueueSlot& slot) {
+  std::optional<QueueSlot::Taken> taken = Take(slot);
+  if (!taken) return std::nullopt;
+  ++slot.busy;
+  if (slot.ahead.empty()) {
+    if (std::optional<QueueSlot::Taken> next = Take(slot)) {
+      slot.ahead.push_back(std::move(*next));
+      ++ahead_;
+    }
+  }
+  return taken;
+}
+
 void FsDevice::Work(Worker& worker) {
   constexpr int kEvents = 8;
   epoll_event events[kEvents];
@@ -220,32 +233,26 @@ void FsDevice::WorkOnAll(Worker& worker) {
 }
 
 void FsDevice::WorkOn(Worker& worker, QueueSlot& slot) {
+  std::shared_ptr<sys::EventFd> interrupt;
   slot.mutex.Lock();
   while (true) {
-    std::optional<QueueSlot::Taken> taken = Take(slot);
-    if (!taken) break;
-    ++slot.busy;
-    bool more = !slot.ahead.empty();
-    if (!more) {
-      if (std::optional<QueueSlot::Taken> next = Take(slot)) {
-        slot.ahead.push_back(std::move(*next));
-        ++ahead_;
-        more = true;
-      }
-    }
-    slot.mutex.Unlock();
+    std::optional<QueueSlot::Taken> taken = TakeAndLookAhead(slot);
     // With nobody asleep there is nobody to wake: who is done first looks for what waits before it
     // sleeps.
-    if (more && idle_ > 0) more_.Signal();
+    const bool wake = taken && !slot.ahead.empty() && idle_ > 0;
+    slot.mutex.Unlock();
+    // System calls, during which no colleague shall have to wait for the lock.
+    if (interrupt) interrupt->Signal();
+    if (!taken) return;
+    if (wake) more_.Signal();
     const uint32_t written = server_->Handle(taken->chain.readable(), taken->chain.writable(),
                                              worker.place, taken->recovered);
     slot.mutex.Lock();
     slot.queue->Complete(std::move(taken->chain), written);
-    slot.queue->Flush();
+    interrupt = slot.queue->Publish() ? slot.queue->call_handle() : nullptr;
     --slot.busy;
     if (slot.stopped && slot.busy == 0) FinishStop(slot);
   }
-  slot.mutex.Unlock();
 }
 
 }  // namespace crosvm::devices::fs

@@ -73,6 +73,8 @@ class FsDevice : public virtio::Device {
   void WorkOn(Worker& worker, QueueSlot& slot);
   void WorkOnAll(Worker& worker);
   std::optional<QueueSlot::Taken> Take(QueueSlot& slot) CROSVM_REQUIRES(slot.mutex);
+  // Take(), and when another one waits behind it, that into `ahead`, for a colleague.
+  std::optional<QueueSlot::Taken> TakeAndLookAhead(QueueSlot& slot) CROSVM_REQUIRES(slot.mutex);
   void FinishStop(QueueSlot& slot) CROSVM_REQUIRES(slot.mutex);
 
   event::EventLoop& loop_;
