@@ -15,7 +15,8 @@ import time
 import host_kvm
 import ledgers
 
-OPTIONS = ["--cpus", "1", "--mem", "6144"]
+MEMORY = 6144  # MiB of each, in which a guest of 5 GiB must fit
+OPTIONS = ["--cpus", "1", "--mem", str(MEMORY)]
 MOST_DEATHS = 6
 MOST_AGAIN = 16  # classes; when more fail, something is broken
 
@@ -87,7 +88,15 @@ def RunRound(jobs, folder):
     return all(machine.status == 0 for machine in machines)
 
 
+def Fitting(jobs):
+    """So many machines, or as many as the host has memory for."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        available = next(int(line.split()[1]) >> 10 for line in file if line.startswith("MemAvailable:"))
+    return max(1, min(jobs, available // (MEMORY + 512)))
+
+
 def Run(jobs):
+    jobs = Fitting(jobs)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="e2e-ledger-") as folder:
         os.chmod(folder, 0o777)  # the suite may run as an ordinary user inside
