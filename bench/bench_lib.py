@@ -22,6 +22,8 @@ def Arguments(usage, runs, configure=None):
     parser.add_argument("--binary", default=settings.binary)
     parser.add_argument("--kernel", default="6.12", choices=["6.1", "6.12"])
     parser.add_argument("--icount", action="store_true", help="outer machine counts instructions (nested KVM only)")
+    parser.add_argument("--cpus", type=int, default=len(os.sched_getaffinity(0)),
+                        help="processors of the outer machine (nested KVM only; default: those of this host)")
     if configure:
         configure(parser)
     args = parser.parse_args()
@@ -36,7 +38,7 @@ def Prepare(args, mem=3072):
     """Guest material and a KVM; comes back inside nested KVM where the host's will not do."""
     if subprocess.run([os.path.join(SOURCE_DIR, "tools", "guest")]).returncode != 0:
         sys.exit(1)
-    host_kvm.EnterOrContinue(["--mem", str(mem)] + (["--icount"] if args.icount else []))
+    host_kvm.EnterOrContinue(["--mem", str(mem), "--cpus", str(args.cpus)] + (["--icount"] if args.icount else []))
     if host_kvm.IsNested():
         settings.time_scale = 60.0 if args.icount else 12.0
     settings.work_dir = tempfile.mkdtemp(prefix="bench-", dir="/dev/shm" if host_kvm.IsNested() else None)
