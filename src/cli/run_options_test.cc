@@ -265,6 +265,13 @@ TEST(RunOptions, SharedDirGrammarOfTheReference) {
   EXPECT_EQ(fs.uidmap, "0 1000 1,1 100000 10");
   EXPECT_EQ(fs.timeout, 7u);
   EXPECT_TRUE(fs.writeback && fs.rewrite_security_xattrs);
+  EXPECT_EQ(fs.dax, config::FsDax::kNever);
+  const config::SharedDirOptions dax =
+      CommandLine({"--shared-dir", "/x:y:type=fs:dax=always:dax-window=64"})->shared_dirs[0];
+  EXPECT_EQ(dax.dax, config::FsDax::kAlways);
+  EXPECT_EQ(dax.dax_window, 64u);
+  EXPECT_NE(Problem({"--shared-dir", "/x:y:type=fs:dax=always:dax-window=0"}), "none");
+  EXPECT_NE(Problem({"--shared-dir", "/x:y:type=fs:dax=always:dax-window=16386"}), "none");
   EXPECT_EQ(Problem({"--shared-dir", "/srv"}), "--shared-dir /srv: \"tag\" is missing");
   EXPECT_EQ(CommandLine({"--shared-dir", "/srv:t:type=P9"})->shared_dirs[0].type,
             config::SharedDirType::k9p);

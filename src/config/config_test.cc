@@ -136,6 +136,12 @@ TEST(Validate, KeysOfVirtioFsAreNotFor9p) {
   EXPECT_NE(with([](O& o) { o.writeback = true; }).find("writeback is"), std::string::npos);
   EXPECT_NE(with([](O& o) { o.posix_acl = true; }).find("posix_acl is"), std::string::npos);
   EXPECT_NE(with([](O& o) { o.queues = 2; }).find("queues is"), std::string::npos);
+  EXPECT_NE(with([](O& o) { o.dax = FsDax::kAlways; }).find("dax is"), std::string::npos);
+  config.shared_dirs = {
+      {.path = "a", .tag = "t", .type = SharedDirType::kFs, .dax = FsDax::kAlways}};
+  config.shared_dirs[0].dax_window = 3;
+  EXPECT_EQ(Problem(config),
+            "--shared-dir a: dax-window=3 is odd; the guest maps 2 MiB at a time");
 }
 
 TEST(Validate, RootLetterFollowsTheOrderOfDisks) {

@@ -25,6 +25,17 @@ constexpr auto DescribeEnum(FsCache) {
       {{FsCache::kNever, "never"}, {FsCache::kAuto, "auto"}, {FsCache::kAlways, "always"}});
 }
 
+enum class FsDax : uint8_t { kNever, kAlways };
+constexpr auto DescribeEnum(FsDax) {
+  return EnumNames<FsDax>({{FsDax::kNever, "never"},
+                           {FsDax::kAlways, "always"},
+                           {FsDax::kNever, "false"},
+                           {FsDax::kAlways, "true"}});
+}
+
+// MiB. The VMM has room for no more mappings than a few windows of this size take.
+inline constexpr uint32_t kMaxDaxWindow = 16384;
+
 struct SharedDirOptions {
   std::string path;
   std::string tag;
@@ -41,6 +52,8 @@ struct SharedDirOptions {
   uint32_t max_open = 0;
   uint32_t queues = 1;
   uint32_t threads = 0;
+  FsDax dax = FsDax::kNever;
+  uint32_t dax_window = 1024;
 
   bool operator==(const SharedDirOptions&) const = default;
   static constexpr auto Describe() {
@@ -70,7 +83,13 @@ struct SharedDirOptions {
         Field("queues", &SharedDirOptions::queues, "request queues (type=fs)").Range(1, 16),
         Field("threads", &SharedDirOptions::threads,
               "threads that serve the directory; 0: by the number of CPUs")
-            .Range(0, 64));
+            .Range(0, 64),
+        Field("dax", &SharedDirOptions::dax,
+              "let the guest map files of the host as memory of its own (type=fs)"),
+        // Linux maps 2 MiB at a time.
+        Field("dax-window", &SharedDirOptions::dax_window,
+              "MiB of files that the guest has mapped at a time; an even number")
+            .Range(2, kMaxDaxWindow));
   }
 };
 
@@ -79,5 +98,7 @@ inline constexpr char kSharedDirSeparator = ':';
 
 // What the fields' own ranges cannot say.
 Status CheckSharedDir(const SharedDirOptions& options);
+// The part of it that is about `dax-window`.
+Status CheckDaxWindow(const SharedDirOptions& options);
 
 }  // namespace crosvm::config

@@ -57,11 +57,19 @@ Status CheckBlockOptions(const BlockOptions& options) {
               options.block_size);
 }
 
+Status CheckDaxWindow(const SharedDirOptions& options) {
+  if (options.dax_window % 2 == 0) return {};
+  return Fail(ErrorKind::kInvalidArgument,
+              "--shared-dir {}: dax-window={} is odd; the guest maps 2 MiB at a time", options.path,
+              options.dax_window);
+}
+
 Status CheckSharedDir(const SharedDirOptions& options) {
   if (options.tag.empty()) {
     return Fail(ErrorKind::kInvalidArgument,
                 "--shared-dir {}: the tag is missing, by which the guest mounts it", options.path);
   }
+  TRY(CheckDaxWindow(options));
   if (options.type == SharedDirType::kFs) return {};
   // What only virtio-fs can do. Said instead of passed over.
   const SharedDirOptions defaults;
@@ -71,6 +79,7 @@ Status CheckSharedDir(const SharedDirOptions& options) {
   if (options.writeback) key = "writeback";
   if (options.posix_acl) key = "posix_acl";
   if (options.queues != defaults.queues) key = "queues";
+  if (options.dax != defaults.dax || options.dax_window != defaults.dax_window) key = "dax";
   if (key.empty()) return {};
   return Fail(ErrorKind::kInvalidArgument,
               "--shared-dir {}: {} is a key of type=fs; by 9p it is for the guest to say when it "

@@ -135,6 +135,27 @@ TEST(MappedRegionTest, MovesAndUnmaps) {
   EXPECT_TRUE(b.valid());
 }
 
+TEST(MappedRegionTest, Overlays) {
+  const UniqueFd memory = CreateSealedMemfd("file", 2 * 4096).value();
+  MappedRegion file = MappedRegion::Shared(memory, 0, 8192, MapAccess::kReadWrite).value();
+  file.data()[4096] = 7;
+  const auto part = [&] { return MappedRegion::Shared(memory, 0, 8192, MapAccess::kRead).value(); };
+  MappedRegion all = MappedRegion::Anonymous(4 * 4096, MapAccess::kRead).value();
+  ASSERT_TRUE(all.Overlay(4096, part()).has_value());
+  EXPECT_EQ(all.data()[0], 0);
+  EXPECT_EQ(all.data()[2 * 4096], 7);
+  ASSERT_TRUE(all.OverlayAnonymous(2 * 4096, 4096, MapAccess::kRead).has_value());
+  EXPECT_EQ(all.data()[2 * 4096], 0);
+
+  EXPECT_FALSE(all.Overlay(3 * 4096, part()).has_value());
+  EXPECT_FALSE(all.Overlay(5 * 4096, part()).has_value());
+  EXPECT_FALSE(all.Overlay(100, part()).has_value());
+  EXPECT_FALSE(all.Overlay(0, MappedRegion()).has_value());
+  EXPECT_FALSE(all.OverlayAnonymous(0, 5 * 4096, MapAccess::kRead).has_value());
+  EXPECT_FALSE(all.OverlayAnonymous(0, 0, MapAccess::kRead).has_value());
+  EXPECT_FALSE(all.OverlayAnonymous(SIZE_MAX, 4096, MapAccess::kRead).has_value());
+}
+
 TEST(MappedRegionTest, BadArguments) {
   const UniqueFd memory = CreateSealedMemfd("guest", 4096).value();
   EXPECT_FALSE(MappedRegion::Shared(memory, 0, 0, MapAccess::kRead).has_value());

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "base/checked_math.h"
 
 namespace crosvm::sys {
 namespace {
@@ -61,6 +62,31 @@ Result<MappedRegion> MappedRegion::Anonymous(size_t size, MapAccess access) {
   uint8_t* const data = Map(size, access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == nullptr) return FailErrno("mapping {} bytes", size);
   return MappedRegion(data, size);
+}
+
+Status MappedRegion::Overlay(size_t offset, MappedRegion part) {
+  if (!part.valid() || !RangeFits(offset, part.size_, size_)) {
+    return Fail(ErrorKind::kInvalidArgument, "{} bytes do not fit at {:#x} of a mapping of {}",
+                part.size_, offset, size_);
+  }
+  // Not mmap() with MAP_FIXED: a file that refuses to be mapped does so when what was there is gone
+  // already. What is moved is mapped, and can only fail before.
+  void* const moved =
+      mremap(part.data_, part.size_, part.size_, MREMAP_MAYMOVE | MREMAP_FIXED, data_ + offset);
+  if (moved == MAP_FAILED) return FailErrno("moving a mapping of {} bytes", part.size_);
+  part.data_ = nullptr;
+  return {};
+}
+
+Status MappedRegion::OverlayAnonymous(size_t offset, size_t size, MapAccess access) {
+  if (size == 0 || !RangeFits(offset, size, size_)) {
+    return Fail(ErrorKind::kInvalidArgument, "{} bytes do not fit at {:#x} of a mapping of {}",
+                size, offset, size_);
+  }
+  constexpr int kFlags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* const data = mmap(data_ + offset, size, Protection(access), kFlags, -1, 0);
+  if (data == MAP_FAILED) return FailErrno("mapping {} bytes", size);
+  return {};
 }
 
 Status MappedRegion::Advise(int advice) {

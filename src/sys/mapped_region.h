@@ -28,6 +28,13 @@ class MappedRegion {
   size_t size() const { return size_; }
   bool valid() const { return data_ != nullptr; }
 
+  // Moves `part` over [offset, offset + part.size()), page-aligned and inside this region. Who
+  // accesses the range meanwhile meets what was there or what comes, and never nothing: no other
+  // mapping of the process can get in between. After a failure this region is what it was.
+  Status Overlay(size_t offset, MappedRegion part);
+  // As Overlay(), with zero-filled private memory that costs nothing until it is written.
+  Status OverlayAnonymous(size_t offset, size_t size, MapAccess access);
+
   // madvise(2) over the whole range.
   Status Advise(int advice);
 

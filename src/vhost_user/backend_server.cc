@@ -16,6 +16,7 @@
 namespace crosvm::vhost_user {
 namespace {
 
+// With shared memory more: offered_protocol().
 constexpr uint64_t kOfferedProtocol = kProtocolMq | kProtocolReplyAck | kProtocolBackendReq |
                                       kProtocolConfig | kProtocolInflightShmfd |
                                       kProtocolResetDevice | kProtocolStatus;
@@ -74,6 +75,7 @@ BackendServer::BackendServer(event::EventLoop& loop, virtio::Device& device, sys
 }
 
 BackendServer::~BackendServer() {
+  CloseBackendChannel();
   if (on_closed_) device_.set_config_changed(nullptr);
 }
 
@@ -126,6 +128,11 @@ bool BackendServer::packed() const {
   return (features_.value_or(0) & virtio::FeatureBit(VIRTIO_F_RING_PACKED)) != 0;
 }
 
+uint64_t BackendServer::offered_protocol() const {
+  if (device_.info().shared_memory.empty()) return kOfferedProtocol;
+  return kOfferedProtocol | kProtocolShmem;
+}
+
 // Each handler answers requests that have an answer of their own. The others end in Acknowledge(),
 // here or, when they take time, in their continuation.
 Status BackendServer::Handle(Message& message) {
@@ -158,7 +165,7 @@ Status BackendServer::Handle(Message& message) {
     case Request::kSetFeatures:
       return acknowledged(SetFeatures(message));
     case Request::kGetProtocolFeatures:
-      return ReplyU64(message, kOfferedProtocol);
+      return ReplyU64(message, offered_protocol());
     case Request::kSetProtocolFeatures:
       return acknowledged(SetProtocolFeatures(message));
     case Request::kGetQueueNum:
@@ -181,6 +188,8 @@ Status BackendServer::Handle(Message& message) {
       return GetConfig(message);
     case Request::kSetConfig:
       return acknowledged(SetConfig(message));
+    case Request::kGetShmemConfig:
+      return GetShmemConfig(message);
     case Request::kGetInflightFd:
       return GetInflightFd(message);
     case Request::kSetStatus:
@@ -217,9 +226,9 @@ Status BackendServer::SetFeatures(const Message& message) {
 
 Status BackendServer::SetProtocolFeatures(const Message& message) {
   const U64 payload = TRY(message.As<U64>());
-  if ((payload.value & ~kOfferedProtocol) != 0) {
+  if ((payload.value & ~offered_protocol()) != 0) {
     return Fail(ErrorKind::kProtocol, "protocol features {:#x} were not offered",
-                payload.value & ~kOfferedProtocol);
+                payload.value & ~offered_protocol());
   }
   protocol_features_ = payload.value;
   return {};
@@ -392,14 +401,31 @@ Status BackendServer::SetBackendReqFd(Message& message) {
                 message.payload.size());
   }
   TRY(sys::SetNonBlocking(message.fds[0], true));
-  backend_channel_ = sys::UnixSocket(std::move(message.fds[0]));
+  CloseBackendChannel();
+  constexpr uint64_t kMapping = kProtocolShmem | kProtocolReplyAck;
+  const bool mapping = (protocol_features_ & kMapping) == kMapping;
+  backend_channel_ =
+      std::make_shared<BackendChannel>(sys::UnixSocket(std::move(message.fds[0])), mapping);
+  if (mapping) device_.SetSharedMemory(backend_channel_);
   return {};
 }
 
+void BackendServer::CloseBackendChannel() {
+  // The device may hold on to it, and wait in it.
+  if (backend_channel_) backend_channel_->Close();
+  backend_channel_.reset();
+}
+
 void BackendServer::OnConfigChanged() {
-  if (!backend_channel_.valid()) return;
-  // A front-end that does not read its channel has notices waiting already.
-  (void)SendMessage(backend_channel_, static_cast<uint32_t>(BackendRequest::kConfigChange), 0, {});
+  if (backend_channel_) backend_channel_->NotifyConfigChanged();
+}
+
+Status BackendServer::GetShmemConfig(const Message& message) {
+  TRY(RequireProtocol(message, kProtocolShmem));
+  const std::vector<virtio::SharedMemoryRegion>& regions = device_.info().shared_memory;
+  ShmemConfig config{.count = static_cast<uint32_t>(regions.size()), .padding = 0u, .sizes = {}};
+  for (const virtio::SharedMemoryRegion& region : regions) config.sizes[region.id] = region.size;
+  return Reply(message, BytesOf(config));
 }
 
 Status BackendServer::GetConfig(const Message& message) {
@@ -468,7 +494,7 @@ void BackendServer::Close(Error why) {
   if (std::exchange(closing_, true)) return;
   why_closed_ = std::move(why);
   watch_.Reset();
-  backend_channel_ = sys::UnixSocket();
+  CloseBackendChannel();
   for (Vring& vring : vrings_) vring.started = false;
   StopAll([this] { FinishClose(); });
 }

@@ -17,6 +17,7 @@
 #include "sys/event_fd.h"
 #include "sys/mapped_region.h"
 #include "sys/socket.h"
+#include "vhost_user/backend_channel.h"
 #include "vhost_user/message.h"
 #include "virtio/device.h"
 
@@ -103,6 +104,7 @@ class BackendServer {
   Status SetVringErr(Message& message);
   Status SetVringEnable(const Message& message);
   Status SetBackendReqFd(Message& message);
+  Status GetShmemConfig(const Message& message);
   Status GetConfig(const Message& message);
   Status SetConfig(const Message& message);
   Status GetInflightFd(const Message& message);
@@ -118,6 +120,7 @@ class BackendServer {
   Result<VringFile> TakeVringFile(Message& message);
   std::optional<memory::GuestAddr> FromUser(uint64_t address) const;
   bool packed() const;
+  uint64_t offered_protocol() const;
 
   Status RequireProtocol(const Message& message, uint64_t feature) const;
   // Starts the ring if all it needs is there. An error is the guest's (bad addresses), not the
@@ -131,6 +134,7 @@ class BackendServer {
   void ForgetInflight(uint16_t index);
   void ResetNow();
   void OnConfigChanged();
+  void CloseBackendChannel();
   void FinishClose();
 
   event::EventLoop& loop_;
@@ -153,7 +157,7 @@ class BackendServer {
   memory::GuestMemory memory_;
   std::vector<UserRange> user_ranges_;
   std::vector<Vring> vrings_;
-  sys::UnixSocket backend_channel_;
+  std::shared_ptr<BackendChannel> backend_channel_;  // null: none was given
   std::shared_ptr<sys::MappedRegion> inflight_;
   uint16_t inflight_queues_ = 0;
   uint16_t inflight_queue_size_ = 0;

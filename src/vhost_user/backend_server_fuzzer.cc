@@ -25,6 +25,9 @@ class SinkDevice : public virtio::Device {
     if (configured_) __builtin_trap();
     configured_ = true;
   }
+  void SetSharedMemory(std::shared_ptr<virtio::SharedMemoryMapper> mapper) override {
+    mapper_ = std::move(mapper);
+  }
   Status StartQueue(uint16_t index, virtio::Queue queue) override {
     if (!configured_ || queues_[index]) __builtin_trap();
     int budget = 256;
@@ -52,7 +55,9 @@ class SinkDevice : public virtio::Device {
   virtio::DeviceInfo info_{.device_id = 1,
                            .features = virtio::kQueueFeatures,
                            .queue_sizes = {16, 16},
-                           .config_size = 8};
+                           .config_size = 8,
+                           .shared_memory = {{.id = 0, .size = 4096}}};
+  std::shared_ptr<virtio::SharedMemoryMapper> mapper_;
   bool configured_ = false;
   std::optional<virtio::Queue> queues_[2];
 };

@@ -81,6 +81,12 @@ Status Frontend::Attach(sys::UnixSocket socket) {
   socket_watch_.Reset();
   backend_watch_.Reset();
   generation_.fetch_add(1);
+  {
+    // What a predecessor has left in it counts no more.
+    MutexLock lock(channel_mutex_);
+    channel_open_ = false;
+    backend_channel_ = sys::UnixSocket();
+  }
   socket_ = std::move(socket);
   reader_ = MessageReader();
   broken_ = false;
@@ -102,7 +108,11 @@ Status Frontend::Handshake() {
   protocol_features_ = 0;
   if ((backend_features_ & kFeatureProtocol) != 0) {
     const uint64_t offered = TRY(GetU64(Request::kGetProtocolFeatures));
-    const uint64_t chosen = offered & kWantedProtocol;
+    uint64_t chosen = offered & kWantedProtocol;
+    // A mapping is made before the guest hears of it: the back-end has to wait for the answer, on
+    // its own channel.
+    constexpr uint64_t kMapping = kProtocolShmem | kProtocolReplyAck | kProtocolBackendReq;
+    if (options_.max_shared_memory > 0 && (offered & kMapping) == kMapping) chosen |= kProtocolShmem;
     TRY(Set(Request::kSetProtocolFeatures, BytesOf(U64{chosen})));
     protocol_features_ = chosen;
   }
@@ -124,19 +134,8 @@ Status Frontend::Handshake() {
     return Fail(ErrorKind::kUnsupported, "the new device process lacks features {:#x}",
                 features_ & ~features);
   }
+  TRY(LearnSharedMemory());
   if (Has(kProtocolBackendReq)) TRY(OpenBackendChannel());
-  return {};
-}
-
-Status Frontend::OpenBackendChannel() {
-  auto [ours, theirs] = TRY(sys::UnixSocket::Pair(sys::SocketType::kStream));
-  TRY(sys::SetNonBlocking(ours.fd(), true));
-  const sys::BorrowedFd fds[] = {theirs.fd()};
-  TRY(Set(Request::kSetBackendReqFd, {}, fds));
-  backend_channel_ = std::move(ours);
-  backend_reader_ = MessageReader();
-  backend_watch_ = TRY(loop_.AddWatch(backend_channel_.fd(), event::Interest::kRead,
-                                      [this](event::Ready) { OnBackendRequest(); }));
   return {};
 }
 
@@ -226,6 +225,11 @@ Result<Message> Frontend::ReceiveReply(Request request, std::chrono::millisecond
         std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) {
       return broken(MakeError(ErrorKind::kTimedOut, "no answer within {} ms", timeout.count()));
+    }
+    if (Has(kProtocolShmem)) {
+      const Result<bool> ready = ServeWhileWaiting(left);
+      if (!ready) return broken(ready.error().Clone());
+      if (!*ready) continue;
     }
     if (Status timed = socket_.SetTimeouts(left); !timed) return broken(std::move(timed).error());
     Result<std::optional<Message>> message = reader_.Read(socket_);
@@ -545,34 +549,6 @@ void Frontend::OnSocketReady() {
                                      options_.name)
                          : MakeError(ErrorKind::kDisconnected,
                                      "the device process of {} has closed", options_.name));
-}
-
-void Frontend::OnBackendRequest() {
-  constexpr int kPerWake = 16;
-  for (int i = 0; i < kPerWake; ++i) {
-    Result<std::optional<Message>> message = backend_reader_.Read(backend_channel_);
-    if (message && !*message) return;
-    const auto config_change = static_cast<uint32_t>(BackendRequest::kConfigChange);
-    if (!message || (*message)->request != config_change || !(*message)->payload.empty() ||
-        !(*message)->fds.empty()) {
-      // The main socket tells whether the process is gone; a bad message here is its fault too.
-      backend_watch_.Reset();
-      if (!message && message.error().kind() == ErrorKind::kDisconnected) return;
-      MutexLock lock(mutex_);
-      (void)Break(MakeError(ErrorKind::kProtocol, "bad message of {} on the back-end channel",
-                            options_.name));
-      return;
-    }
-    if ((*message)->needs_reply()) {
-      (void)SendMessage(backend_channel_, config_change, kFlagReply, BytesOf(U64{0u}));
-    }
-    std::function<void()> changed;
-    {
-      MutexLock lock(state_mutex_);
-      changed = events_.config_changed;
-    }
-    if (changed) changed();
-  }
 }
 
 }  // namespace crosvm::vhost_user

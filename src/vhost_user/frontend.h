@@ -22,6 +22,7 @@
 #include "sys/socket.h"
 #include "vhost_user/message.h"
 #include "virtio/backend.h"
+#include "virtio/shared_memory.h"
 
 namespace crosvm::vhost_user {
 
@@ -38,6 +39,9 @@ struct FrontendOptions {
   uint64_t (*queue_count)(uint64_t features, uint64_t answer) = nullptr;
   // Takes away what cannot be without another feature that the back-end lacks; null: nothing.
   uint64_t (*fitting)(uint64_t features) = nullptr;
+  // The most shared memory that the back-end may have, in bytes; 0: none, and it is not asked. What
+  // it has is in info() after Connect().
+  uint64_t max_shared_memory = 0;
   std::chrono::milliseconds handshake_timeout{5000};
   std::chrono::milliseconds reply_timeout{2000};
   // For the calls that let the device finish its requests.
@@ -57,6 +61,11 @@ class Frontend final : public virtio::Backend {
   // and rings. The guest notices a delay. kUnsupported when the successor offers less than was
   // acknowledged, or requests cannot be recovered.
   Status Reattach(sys::UnixSocket socket);
+
+  // Where the back-end has files mapped; before the guest runs. Without it every mapping is
+  // refused. Stays over a Reattach(), with its mappings: the guest goes on to use them.
+  void SetSharedMemory(std::shared_ptr<virtio::SharedMemory> memory)
+      CROSVM_EXCLUDES(channel_mutex_);
 
   const std::string& name() const override { return options_.name; }
   const virtio::DeviceInfo& info() const override { return options_.info; }
@@ -112,8 +121,19 @@ class Frontend final : public virtio::Backend {
   bool packed() const CROSVM_REQUIRES(mutex_);
 
   void OnSocketReady();
-  void OnBackendRequest();
   void PostFailed(Error why);
+
+  // frontend_channel.cc: what the back-end asks for
+  Status LearnSharedMemory() CROSVM_REQUIRES(mutex_) CROSVM_EXCLUDES(channel_mutex_);
+  void OnBackendRequest() CROSVM_EXCLUDES(channel_mutex_);
+  // Waits until an answer has begun to come; false when it has not, yet.
+  Result<bool> ServeWhileWaiting(std::chrono::milliseconds timeout) CROSVM_REQUIRES(mutex_)
+      CROSVM_EXCLUDES(channel_mutex_);
+  // An error means that the back-end broke the protocol.
+  Status ServeBackendChannel() CROSVM_REQUIRES(channel_mutex_);
+  Status HandleBackendRequest(const Message& message) CROSVM_REQUIRES(channel_mutex_);
+  Status ChangeMapping(const ShmemMapping& mapping, const sys::UniqueFd* file)
+      CROSVM_REQUIRES(channel_mutex_);
 
   event::EventLoop& loop_;
   FrontendOptions options_;
@@ -123,8 +143,6 @@ class Frontend final : public virtio::Backend {
   // On the loop's thread alone.
   event::Watch socket_watch_;
   event::Watch backend_watch_;
-  sys::UnixSocket backend_channel_;
-  MessageReader backend_reader_;
 
   // Held for the length of a call.
   Mutex mutex_;
@@ -141,7 +159,15 @@ class Frontend final : public virtio::Backend {
   sys::UniqueFd inflight_fd_ CROSVM_GUARDED_BY(mutex_);
   Inflight inflight_ CROSVM_GUARDED_BY(mutex_);
 
-  // Held for moments, also on the loop.
+  // Held for moments, after mutex_ or without it.
+  Mutex channel_mutex_;
+  sys::UnixSocket backend_channel_ CROSVM_GUARDED_BY(channel_mutex_);
+  MessageReader backend_reader_ CROSVM_GUARDED_BY(channel_mutex_);
+  bool channel_open_ CROSVM_GUARDED_BY(channel_mutex_) = false;  // the back-end has its end
+  bool shmem_negotiated_ CROSVM_GUARDED_BY(channel_mutex_) = false;
+  std::shared_ptr<virtio::SharedMemory> shared_memory_ CROSVM_GUARDED_BY(channel_mutex_);
+
+  // Held for moments, also on the loop; the last.
   Mutex state_mutex_;
   virtio::BackendEvents events_ CROSVM_GUARDED_BY(state_mutex_);
   // A call is waiting for an answer: bytes on the socket are its own.

@@ -44,9 +44,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     (void)back.SendAll(input);
   }
   if (shutdown(back.fd().get(), SHUT_WR) != 0) return 0;
-  auto frontend = vhost_user::Frontend::Connect(
-      loop, std::move(front),
-      {.name = "fuzz", .info = {.queue_sizes = {16, 16}, .config_size = 8}});
+  auto frontend =
+      vhost_user::Frontend::Connect(loop, std::move(front),
+                                    {.name = "fuzz",
+                                     .info = {.queue_sizes = {16, 16}, .config_size = 8},
+                                     .max_shared_memory = 1U << 20});
   if (!frontend) return 0;
   virtio::testing::Driver driver(memory, {.area_size = 1 << 18});
   const virtio::QueueActivation queues[] = {{.index = 0,

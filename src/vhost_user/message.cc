@@ -54,6 +54,8 @@ std::string RequestName(uint32_t request) {
       return "SET_STATUS";
     case Request::kGetStatus:
       return "GET_STATUS";
+    case Request::kGetShmemConfig:
+      return "GET_SHMEM_CONFIG";
   }
   return fmt::format("request {}", request);
 }

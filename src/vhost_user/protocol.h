@@ -33,11 +33,14 @@ enum class Request : uint32_t {
   kResetDevice = 34,
   kSetStatus = 39,
   kGetStatus = 40,
+  kGetShmemConfig = 44,
 };
 
 // On the backend-request channel.
 enum class BackendRequest : uint32_t {
   kConfigChange = 2,
+  kShmemMap = 9,
+  kShmemUnmap = 10,
 };
 
 // Bit of the virtio feature word that is about the protocol: protocol features are spoken, rings
@@ -52,6 +55,7 @@ enum ProtocolFeature : uint64_t {
   kProtocolInflightShmfd = uint64_t{1} << 12,
   kProtocolResetDevice = uint64_t{1} << 13,
   kProtocolStatus = uint64_t{1} << 16,
+  kProtocolShmem = uint64_t{1} << 22,  // VHOST_USER_PROTOCOL_F_SHMEM_MAP
 };
 
 inline constexpr uint32_t kFlagVersion = 1;
@@ -115,6 +119,27 @@ struct Inflight {
 };
 static_assert(sizeof(Inflight) == 24);
 inline constexpr size_t kInflightWithoutPadding = 20;
+
+// The answer to GET_SHMEM_CONFIG: the size of the region of each id, 0 where there is none.
+inline constexpr size_t kMaxShmemRegions = 256;
+struct ShmemConfig {
+  Le32 count;  // of those that are not 0
+  Le32 padding;
+  Le64 sizes[kMaxShmemRegions];
+};
+static_assert(sizeof(ShmemConfig) == 2056);
+
+// SHMEM_MAP, with the file; and SHMEM_UNMAP, where only the range counts.
+struct ShmemMapping {
+  uint8_t region;
+  uint8_t padding[7];
+  Le64 file_offset;
+  Le64 offset;
+  Le64 length;
+  Le64 flags;
+};
+static_assert(sizeof(ShmemMapping) == 40);
+inline constexpr uint64_t kShmemWritable = 1;  // the only flag
 
 // SET_VRING_KICK, _CALL and _ERR: the index in the low byte, and whether no descriptor is sent.
 inline constexpr uint64_t kVringIndexMask = 0xff;

@@ -30,7 +30,6 @@ PciTransport::PciTransport(const pci::InterruptContext& context, Options& option
       backend_(options.backend),
       memory_(std::move(options.memory)),
       shared_memory_(std::move(options.shared_memory)),
-      shared_memory_moved_(std::move(options.shared_memory_moved)),
       failed_(std::move(options.failed)),
       common_(options.backend->info(), options.backend->info().features & options.feature_mask) {
 }
@@ -63,6 +62,7 @@ Result<std::shared_ptr<PciTransport>> PciTransport::Create(const pci::InterruptC
 }
 
 PciTransport::~PciTransport() {
+  if (shared_memory_ != nullptr) shared_memory_->Place(std::nullopt);
   MutexLock lock(mutex_);
   for (size_t i = 0; i < io_events_.size(); ++i) SetIoEvent(static_cast<uint16_t>(i), std::nullopt);
 }
@@ -144,13 +144,10 @@ Status PciTransport::AddCapabilities() {
 }
 
 Status PciTransport::AddSharedMemory() {
+  if (shared_memory_ == nullptr) return {};
+  // Below what is an address, as all of it is mapped already.
   uint64_t offset = 0;
-  for (const SharedMemoryRegion& region : shared_memory_) {
-    const std::optional<uint64_t> end = CheckedAdd(offset, region.size);
-    if (region.size == 0 || !end || *end > (uint64_t{1} << 62)) {
-      return Fail(ErrorKind::kInvalidArgument, "shared memory region {} has {:#x} bytes", region.id,
-                  region.size);
-    }
+  for (const SharedMemoryRegion& region : shared_memory_->regions()) {
     virtio_pci_cap64 cap{};
     cap.cap = MakeCap(sizeof(cap), VIRTIO_PCI_CAP_SHARED_MEMORY_CFG, static_cast<uint32_t>(offset),
                       static_cast<uint32_t>(region.size));
@@ -159,21 +156,11 @@ Status PciTransport::AddSharedMemory() {
     cap.offset_hi = static_cast<uint32_t>(offset >> 32);
     cap.length_hi = static_cast<uint32_t>(region.size >> 32);
     TRY(config().AddCapability(PCI_CAP_ID_VNDR, Body(cap)));
-    offset = *end;
-  }
-  if (offset == 0) return {};
-  return config().AddBar(kSharedMemoryBar, {.kind = pci::BarKind::kMemory64,
-                                            .size = std::bit_ceil(std::max<uint64_t>(offset, 4096)),
-                                            .prefetchable = true});
-}
-
-std::optional<uint64_t> PciTransport::SharedMemoryOffset(uint8_t id) const {
-  uint64_t offset = 0;
-  for (const SharedMemoryRegion& region : shared_memory_) {
-    if (region.id == id) return offset;
     offset += region.size;
   }
-  return std::nullopt;
+  return config().AddBar(kSharedMemoryBar, {.kind = pci::BarKind::kMemory64,
+                                            .size = std::bit_ceil(offset),
+                                            .prefetchable = true});
 }
 
 std::shared_ptr<bus::Device> PciTransport::BarDevice(uint8_t bar) {
@@ -186,8 +173,8 @@ void PciTransport::OnBarMoved(uint8_t bar, std::optional<uint64_t> base) {
     MutexLock lock(mutex_);
     bar_base_ = base;
     UpdateIoEvents();
-  } else if (bar == kSharedMemoryBar && shared_memory_moved_) {
-    shared_memory_moved_(base);
+  } else if (bar == kSharedMemoryBar && shared_memory_ != nullptr) {
+    shared_memory_->Place(base);
   }
 }
 

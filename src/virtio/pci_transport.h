@@ -28,6 +28,7 @@
 #include "sys/event_fd.h"
 #include "virtio/backend.h"
 #include "virtio/pci_common_config.h"
+#include "virtio/shared_memory.h"
 
 namespace crosvm::virtio {
 
@@ -43,13 +44,6 @@ inline constexpr uint32_t kNotifyMultiplier = 4;
 inline constexpr uint32_t kMsixTableOffset = 0x6000;
 inline constexpr uint32_t kMsixPendingOffset = 0x7000;
 
-// A region of virtio shared memory (2.10). All regions of a device lie one after the other in
-// BAR 4.
-struct SharedMemoryRegion {
-  uint8_t id = 0;
-  uint64_t size = 0;  // a multiple of the page size
-};
-
 // Lock order: the Root's locks, then mutex_, then those of Interrupts, the router and the VM.
 // Backend calls are made under mutex_; BackendEvents take no lock of the transport.
 class PciTransport final : public pci::Function, public std::enable_shared_from_this<PciTransport> {
@@ -61,10 +55,7 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
     std::unique_ptr<bus::InterruptLine> intx;  // null: MSI-X only
     uint8_t intx_pin = 1;                      // 1 = INTA; used when there is an `intx`
     uint8_t intx_irq = 0;                      // for the interrupt line register
-    std::vector<SharedMemoryRegion> shared_memory;
-    // BAR 4 is at this guest address now, or nowhere. On a vCPU thread, no lock of the transport
-    // held.
-    std::function<void(std::optional<uint64_t>)> shared_memory_moved;
+    std::shared_ptr<SharedMemory> shared_memory;  // BAR 4; null: none
     // The backend is gone or does not answer; any thread, maybe with the transport's lock held, so
     // only hand it on (EventLoop::Post). The owner then restarts it and calls Reattached(), or
     // calls MarkNeedsReset(). When empty, the transport marks itself.
@@ -93,8 +84,6 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
   bool driver_ok() const;
   uint64_t driver_features() const;
   Backend& backend() { return *backend_; }
-  // Where shared memory region `id` starts in BAR 4; empty when there is none of that id.
-  std::optional<uint64_t> SharedMemoryOffset(uint8_t id) const;
 
   // pci::Function
   std::shared_ptr<bus::Device> BarDevice(uint8_t bar) override;
@@ -163,8 +152,7 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
   hypervisor::Vm& vm_;
   const std::shared_ptr<Backend> backend_;
   const memory::GuestMemory memory_;
-  const std::vector<SharedMemoryRegion> shared_memory_;
-  const std::function<void(std::optional<uint64_t>)> shared_memory_moved_;
+  const std::shared_ptr<SharedMemory> shared_memory_;  // null: none
   const std::function<void(Error)> failed_;
   Registers registers_{*this};
   std::vector<sys::EventFd> kicks_;  // constant after Create()

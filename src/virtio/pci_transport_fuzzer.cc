@@ -38,7 +38,8 @@ class Machine {
     options.backend = backend_;
     options.memory = memory;
     options.intx = std::make_unique<NullLine>();
-    options.shared_memory = {{.id = 1, .size = 0x10'0000}};
+    options.shared_memory =
+        SharedMemory::Create(vm_, "fuzz", {{.id = 1, .size = 0x10'0000}}).value();
     transport_ =
         PciTransport::Create({.vm = vm_, .router = router_, .loop = loop_}, std::move(options))
             .value();

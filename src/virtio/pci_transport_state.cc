@@ -85,6 +85,8 @@ void PciTransport::Reset() {
     Result<std::vector<RingPosition>> drained = backend_->Deactivate();
     if (!drained.has_value()) OnBackendError(std::move(drained).error());
   }
+  // vhost-user: "mappings are automatically unmapped by the front-end across device reset".
+  if (shared_memory_ != nullptr) shared_memory_->Clear();
   interrupts_->Reset();
   for (const sys::EventFd& kick : kicks_) kick.Drain();
   positions_.assign(positions_.size(), RingPosition{});

@@ -10,6 +10,7 @@
 #include "hypervisor/fake/fake_vm.h"
 #include "pci/intx.h"
 #include "pci/root.h"
+#include "sys/memfd.h"
 #include "virtio/pci_fake_backend.h"
 
 namespace crosvm::virtio {
@@ -45,8 +46,10 @@ class PciTransportTest : public ::testing::Test {
     options.memory = memory_;
     options.intx = line_.Connect();
     options.intx_irq = 11;
-    options.shared_memory = std::move(shared);
-    options.shared_memory_moved = [this](std::optional<uint64_t> base) { shared_base_ = base; };
+    if (!shared.empty()) {
+      shared_ = SharedMemory::Create(vm_, "fake[0]", std::move(shared)).value();
+      options.shared_memory = shared_;
+    }
     transport_ =
         PciTransport::Create({.vm = vm_, .router = router_, .loop = loop_}, std::move(options))
             .value();
@@ -149,7 +152,7 @@ class PciTransportTest : public ::testing::Test {
   memory::GuestMemory memory_;
   std::shared_ptr<FakeBackend> backend_;
   std::shared_ptr<PciTransport> transport_;
-  std::optional<uint64_t> shared_base_;
+  std::shared_ptr<SharedMemory> shared_;
 };
 
 TEST_F(PciTransportTest, Clause_4_1_2_Identity) {
@@ -194,11 +197,23 @@ TEST_F(PciTransportTest, Clause_4_1_4_7_SharedMemoryCapabilities) {
   EXPECT_EQ(ConfigRead(second + 12, 4), 0U);
   EXPECT_EQ(ConfigRead(second + 16, 4), 0U);
   EXPECT_EQ(ConfigRead(second + 20, 4), 2U);
-  EXPECT_EQ(transport_->SharedMemoryOffset(7), 0x3000U);
-  EXPECT_FALSE(transport_->SharedMemoryOffset(2).has_value());
+  EXPECT_EQ(shared_->Offset(7), 0x3000U);
+  EXPECT_FALSE(shared_->Offset(2).has_value());
   ConfigWrite(PCI_COMMAND, 2, 0);
+  EXPECT_EQ(vm_.memory_count(), 0u);
   ConfigWrite(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
-  EXPECT_EQ(shared_base_, uint64_t{1} << 36);
+  EXPECT_EQ(vm_.Memory(hypervisor::MemorySlot(0))->guest.value(), uint64_t{1} << 36);
+  EXPECT_EQ(vm_.Memory(hypervisor::MemorySlot(0))->size, (uint64_t{8} << 30) + 0x3000);
+}
+
+TEST_F(PciTransportTest, AResetUnmapsTheSharedMemory) {
+  Make({{.id = 0, .size = 0x10000}});
+  const sys::UniqueFd file = *sys::CreateSealedMemfd("file", 0x1000);
+  ASSERT_TRUE(shared_->Map({.region = 0, .offset = 0, .length = 0x1000}, file, 0, true));
+  Drive(kVersion1);
+  EXPECT_EQ(shared_->mapping_count(), 1u);
+  Write(VIRTIO_PCI_COMMON_STATUS, 1, 0);
+  EXPECT_EQ(shared_->mapping_count(), 0u);
 }
 
 TEST_F(PciTransportTest, DriverOkActivatesTheEnabledQueues) {

@@ -50,6 +50,7 @@ struct DeviceSet::Managed {
   vhost_user::FrontendOptions foreign;  // when `module` is null
   std::shared_ptr<vhost_user::Frontend> frontend;
   std::shared_ptr<virtio::Backend> kernel;  // instead of a frontend
+  std::shared_ptr<virtio::SharedMemory> shared_memory;  // null: it has none
   std::shared_ptr<virtio::PciTransport> transport;
   State state = State::kRunning;
   uint32_t restarts = 0;
@@ -148,10 +149,15 @@ Status DeviceSet::ConnectFrontend(Managed& device) {
     options = std::move(device.foreign);
   } else {
     options.info = device.hosted.info;
+    options.max_shared_memory = device.prepared.shared_memory;
   }
   options.name = device.label;
   device.frontend = TRY(vhost_user::Frontend::Connect(
       context_.loop, std::move(device.hosted.vhost_user), std::move(options)));
+  const std::vector<virtio::SharedMemoryRegion>& regions = device.frontend->info().shared_memory;
+  if (regions.empty()) return {};
+  device.shared_memory = TRY(virtio::SharedMemory::Create(context_.vm, device.label, regions));
+  device.frontend->SetSharedMemory(device.shared_memory);
   return {};
 }
 
@@ -165,6 +171,7 @@ Status DeviceSet::Plug(Managed& device) {
        .memory = context_.memory,
        .intx = context_.interrupts.Intx(slot.device, 0),
        .intx_irq = static_cast<uint8_t>(x86_64::IntxGsi(slot.device, 0)),
+       .shared_memory = device.shared_memory,
        // Comes on any thread, maybe with the transport's lock held.
        .failed = [weak = std::weak_ptr(self_), raw = &device, &loop = context_.loop](Error error) {
          loop.Post([weak, raw, generation = raw->generation.load(), why = error.ToString()] {
@@ -442,6 +449,17 @@ Status DeviceSet::ChangeForward(size_t index, const devices::ChangeForward& chan
   });
   if (undone == 0) device.forwards.push_back(change);
   return {};
+}
+
+std::string DeviceSet::ExplainFault() const {
+  std::string labels;
+  for (const std::unique_ptr<Managed>& device : devices_) {
+    if (device->shared_memory == nullptr || device->shared_memory->mapping_count() == 0) continue;
+    labels += fmt::format("{}{}", labels.empty() ? "" : ", ", device->label);
+  }
+  if (labels.empty()) return {};
+  return fmt::format(
+      "; the guest has files of {} mapped (dax): was one of them made shorter on the host?", labels);
 }
 
 std::vector<control::ProcessInfo> DeviceSet::Describe() const {

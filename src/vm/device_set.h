@@ -79,6 +79,10 @@ class DeviceSet {
   // `index`th device of a module, whose answer is logged.
   Status SendControl(std::string_view module, size_t index, const devices::ControlRequest& request);
 
+  // What shared memory may have to do with an access of the guest that failed, for a message; empty
+  // when there is none. Any thread, after PlugAll().
+  std::string ExplainFault() const;
+
   std::vector<control::ProcessInfo> Describe() const;
   control::NetList DescribeNets();
   // Of the `index`th network interface. Stays when its process is started anew.

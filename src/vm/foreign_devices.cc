@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "config/shared_dir_options.h"
 #include "virtio/types.h"
 
 namespace crosvm::vm {
@@ -84,6 +85,8 @@ vhost_user::FrontendOptions ForeignFs(std::string_view tag) {
   config.num_request_queues = 1;
   options.local_config.resize(sizeof(config));
   memcpy(options.local_config.data(), &config, sizeof(config));
+  // A DAX window, of the size that it asks for.
+  options.max_shared_memory = uint64_t{config::kMaxDaxWindow} << 20;
   return options;
 }
 

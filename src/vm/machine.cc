@@ -222,6 +222,7 @@ Status Machine::CreateVcpus() {
             if (!confinement_) return {};
             return confinement_->ConfineVcpuThread();
           },
+          .explain_fault = [this] { return devices_->ExplainFault(); },
           .stopped =
               [this](VcpuStop stop, std::string why) {
                 if (stop == VcpuStop::kTripleFault) {

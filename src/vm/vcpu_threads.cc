@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include <cerrno>
+
 #include "base/check.h"
 #include "base/log.h"
 
@@ -116,7 +118,11 @@ void VcpuThreads::ThreadMain(hypervisor::Vcpu& vcpu) {
     if (options_.user_irq_chip != nullptr && vcpu.id().value() == 0) InjectFromPic(vcpu);
     Result<hypervisor::VcpuExit> exit = vcpu.Run();
     if (!exit.has_value()) {
-      ReportStop(VcpuStop::kCrash, exit.error().ToString());
+      std::string why = exit.error().ToString();
+      if (exit.error().sys_errno() == EFAULT && options_.explain_fault) {
+        why += options_.explain_fault();
+      }
+      ReportStop(VcpuStop::kCrash, std::move(why));
       break;
     }
     if (!Dispatch(*exit)) break;

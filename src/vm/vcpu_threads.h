@@ -44,6 +44,9 @@ struct VcpuThreadOptions {
   std::function<Status(hypervisor::Vcpu&)> prepare;
   // Runs on the vCPU's own thread when it is first resumed: what it must not have in the guest.
   std::function<Status()> confine;
+  // What may have led to an access of the guest that the host could not carry out; null: nothing to
+  // say. Called on vCPU threads.
+  std::function<std::string()> explain_fault;
   // Called on vCPU threads.
   std::function<void(VcpuStop, std::string why)> stopped;
 };

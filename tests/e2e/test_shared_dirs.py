@@ -13,6 +13,7 @@ from e2e import E2eTest, EachKernel
 from guest_paths import PathOf
 
 MIB = 1 << 20
+PROGRAM = os.path.join(os.path.dirname(os.path.realpath(__file__)), "programs", "map_file.c")
 
 
 class ShareTest(E2eTest):
@@ -228,6 +229,170 @@ class SharedDirRestart(ShareTest):
 
     def test_4_power_off(self):
         self.Shared().PowerOff()
+
+
+class DaxTest(ShareTest):
+    """A share with a DAX window, and a program in the guest that maps files of it."""
+
+    def BootWithDax(self, window=16, mount="dax", **options):
+        subprocess.run(["gcc", "-O1", "-static", "-o", self.Host("map_file"), PROGRAM], check=True)
+        vm = self.BootWith(f"cache=auto:timeout=1:dax=always:dax-window={window}", **options)
+        self.Mount(options=f"rw,{mount}")
+        # Of a file system without DAX, so that it does not take ranges of the window itself.
+        vm.Check("cp /mnt/map_file /tmp/map_file && chmod 755 /tmp/map_file")
+        return vm
+
+    def Write(self, name, data):
+        with open(self.Host(name), "wb") as file:
+            file.write(data)
+
+    def Read(self, name, offset=0, size=-1):
+        with open(self.Host(name), "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def Open(self, name, number):
+        """Maps a file of the share in a process of the guest that goes on: descriptor `number` and the next talk to it."""
+        self.Shared().Check(f"rm -f /tmp/in{number} /tmp/out{number}; mkfifo /tmp/in{number} /tmp/out{number}; "
+                            f"(/tmp/map_file /mnt/{name} < /tmp/in{number} > /tmp/out{number} 2>&1 &); "
+                            f"exec {number}> /tmp/in{number} {number + 1}< /tmp/out{number}")
+
+    def Ask(self, number, line, timeout=30):
+        return self.Shared().Check(f"echo {line} >&{number}; read -r answer <&{number + 1}; echo $answer",
+                                   timeout).strip()
+
+    def Close(self, number):
+        self.Shared().Check(f"exec {number}>&- {number + 1}<&-")
+
+
+@EachKernel
+class Dax(DaxTest):
+    """`dax=always`: files of the host in the guest's memory, more of them than fit the window; crash, remount, reset."""
+
+    def test_1_boot(self):
+        vm = self.BootWithDax(cpus=2)
+        self.assertIn("dax=always", vm.Check("grep virtiofs /proc/mounts"))
+
+    def test_2_read(self):
+        vm = self.Shared()
+        digest = images.Random(self.Host("large"), 40 * MIB + 17, 5)  # the window has 16 MiB
+        self.assertEqual(vm.Check("sha256sum /mnt/large", 90).split()[0], digest)
+        digest = images.Random(self.Host("small"), 12345, 6)
+        self.assertEqual(vm.Check("sha256sum /mnt/small", 30).split()[0], digest)
+
+    def test_3_write(self):
+        vm = self.Shared()
+        digest = vm.Check("cd /mnt && dd if=large of=copy bs=300k 2>/dev/null && sync && sha256sum copy && cd /",
+                          90).split()[0]
+        self.assertEqual(images.Sha256(self.Host("copy")), digest)
+        self.assertEqual(images.Sha256(self.Host("large")), digest)
+        vm.Check("cd /mnt && echo 1 > log && echo 2 >> log && echo 3 >> log && cd /")
+        self.assertEqual(self.Read("log"), b"1\n2\n3\n")
+        vm.Check("rm /mnt/copy")
+
+    def test_4_shared_mappings(self):
+        self.Write("shared", b"a" * 3 * MIB)
+        self.Open("shared", 4)
+        self.assertEqual(self.Ask(4, "get 0 4"), "aaaa")
+        self.assertEqual(self.Ask(4, "put 1000 guest"), "done")
+        # Nobody was asked to write anything back: it is the host's own page.
+        self.assertEqual(self.Read("shared", 998, 9), b"aaguestaa")
+        with open(self.Host("shared"), "r+b") as file:
+            file.seek(2 * MIB + 5)
+            file.write(b"host")
+        self.assertEqual(self.Ask(4, f"get {2 * MIB + 4} 6"), "ahosta")
+        with open(self.Host("shared"), "r+b") as file:
+            file.seek(2 * MIB + 5)
+            file.write(b"HOST")
+        self.assertEqual(self.Ask(4, f"get {2 * MIB + 4} 6"), "aHOSTa")
+
+    def test_5_truncated_by_the_guest(self):
+        vm = self.Shared()
+        vm.Check("truncate -s 4096 /mnt/shared")
+        self.assertEqual(os.stat(self.Host("shared")).st_size, 4096)
+        self.assertEqual(self.Ask(4, "get 8192 4"), "SIGBUS")
+        self.assertEqual(self.Ask(4, "get 1000 5"), "guest")
+        vm.Check("truncate -s 1M /mnt/shared")
+        self.assertEqual(self.Ask(4, "get 8192 4"), "....")
+        self.assertEqual(self.Ask(4, "put 8192 again"), "done")
+        self.assertEqual(self.Read("shared", 8190, 7), b"\0\0again")
+
+    def test_6_without_a_name(self):
+        self.Shared().Check("rm /mnt/shared")
+        self.assertEqual(self.Ask(4, "get 8192 5"), "again")
+        self.Close(4)
+
+    def test_7_many_files(self):
+        vm = self.Shared()
+        os.mkdir(self.Host("many"))
+        for i in range(40):  # eight fit the window
+            self.Write(f"many/f{i:02}", b"file %02d\n" % i)
+        expected = "".join(f"file {i:02}\n" for i in range(40))
+        self.assertEqual(vm.Check("cat /mnt/many/*", 60), expected)
+        vm.Check("for f in /mnt/many/*; do echo more >> $f; done", 60)
+        self.assertEqual(self.Read("many/f39"), b"file 39\nmore\n")
+        # All of them at once, each with a range of its own.
+        vm.Check("for f in /mnt/many/*; do cat $f > /tmp/sum.${f##*/} & done; wait; cat /tmp/sum.* | wc -l | grep -qx 80", 60)
+
+    def test_8_killed_while_mapped(self):
+        vm = self.Shared()
+        self.Write("kept", b"k" * 5 * MIB)
+        self.Open("kept", 4)
+        self.assertEqual(self.Ask(4, "get 0 3"), "kkk")
+        for pid, command in vm.Processes():
+            if "fs[0]" in command:
+                os.kill(pid, signal.SIGKILL)
+        # What is mapped stays; what is not is asked of the successor.
+        self.assertEqual(self.Ask(4, "put 10 one"), "done")
+        self.assertEqual(self.Ask(4, f"put {4 * MIB} two", 60), "done")
+        self.assertEqual(self.Read("kept", 10, 3), b"one")
+        self.assertEqual(self.Read("kept", 4 * MIB, 3), b"two")
+        if settings.sandbox:
+            self.assertIn("was restarted", vm.stderr)
+        self.Close(4)
+
+    def test_9_remount_reset_and_power_off(self):
+        vm = self.Shared()
+        vm.Check("cd / && umount /mnt && mount -t virtiofs data /mnt && cat /mnt/many/f01", 30)
+        vm.Check("umount /mnt && cd /sys/bus/virtio/drivers/virtiofs && for d in virtio*; do echo $d > unbind && "
+                 "echo $d > bind; done && cd /", 30)
+        self.Mount(options="rw,dax")
+        self.assertEqual(vm.Check("sha256sum /mnt/large", 90).split()[0], images.Sha256(self.Host("large")))
+        vm.PowerOff()
+        self.assertNotIn("refuses", vm.stderr)
+
+
+class DaxKeys(DaxTest):
+    """Who mounts without saying; a share that cannot be written to; a file that the host makes shorter."""
+
+    def test_1_by_default(self):
+        os.mkdir(self.Host("fixed"))
+        self.Write("fixed/file", b"f" * 10000)
+        self.Write("cut", b"c" * 3 * MIB)
+        vm = self.BootWithDax(mount="noatime", more=["--shared-dir", f"{self.Host('fixed')}:fixed:type=fs:ro:dax=always"])
+        self.Write("file", b"x" * 4096)
+        self.Open("file", 4)
+        self.assertEqual(self.Ask(4, "put 0 seen"), "done")
+        # By DAX, or it would not be there yet.
+        self.assertEqual(self.Read("file", 0, 4), b"seen")
+        self.Close(4)
+
+    def test_2_read_only(self):
+        vm = self.Shared()
+        vm.Check("mkdir -p /tmp/fixed && mount -t virtiofs -o ro,dax fixed /tmp/fixed")
+        self.assertEqual(vm.Check("echo get 9998 2 | /tmp/map_file /tmp/fixed/file").strip(), "ff")
+        status, output = vm.Shell("mount -o remount,rw /tmp/fixed; echo put 0 x | /tmp/map_file /tmp/fixed/file")
+        self.assertNotIn("done", output)
+        self.assertEqual(self.Read("fixed/file", 0, 1), b"f")
+
+    def test_3_made_shorter_on_the_host(self):
+        vm = self.Shared()
+        self.Open("cut", 4)
+        self.assertEqual(self.Ask(4, f"get {2 * MIB} 2"), "cc")
+        os.truncate(self.Host("cut"), MIB)
+        vm.Send(f"999 echo get {2 * MIB + 65536} 2 >&4; read -r answer <&5; echo answer $answer\n")
+        time.sleep(5)
+        print("STATE", vm._process.poll(), vm.stderr[-600:], vm.console[-500:])
 
 
 class ForeignSharedDir(ShareTest):

@@ -44,6 +44,9 @@ FsDevice::FsDevice(event::EventLoop& loop, std::unique_ptr<Server> server,
   info_.features = virtio::kQueueFeatures;
   info_.queue_sizes.assign(1 + options.request_queues, kQueueSize);
   info_.config_size = sizeof(config_);
+  if (options.dax_window > 0) {
+    info_.shared_memory = {{.id = VIRTIO_FS_SHMCAP_ID_CACHE, .size = options.dax_window}};
+  }
   for (size_t i = 0; i < info_.queue_sizes.size(); ++i) {
     slots_.push_back(std::make_unique<QueueSlot>());
   }
@@ -121,6 +124,10 @@ void FsDevice::Reset() {
   // The first reset of a process is the front-end's greeting. What a predecessor left is still
   // valid then: the guest did not notice that it died.
   if (std::exchange(started_, false)) server_->Forget();
+}
+
+void FsDevice::SetSharedMemory(std::shared_ptr<virtio::SharedMemoryMapper> mapper) {
+  server_->SetWindow(std::move(mapper));
 }
 
 Status FsDevice::StartQueue(uint16_t index, virtio::Queue queue) {

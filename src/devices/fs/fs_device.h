@@ -31,6 +31,7 @@ struct DeviceOptions {
   std::string tag;  // at most 36 bytes
   uint32_t request_queues = 1;
   uint32_t workers = 2;
+  uint64_t dax_window = 0;  // as ServerOptions::dax_window
 };
 
 class FsDevice : public virtio::Device {
@@ -48,6 +49,7 @@ class FsDevice : public virtio::Device {
   Status StartQueue(uint16_t index, virtio::Queue queue) override;
   void StopQueue(uint16_t index, std::function<void(virtio::Queue)> done) override;
   void Reset() override;
+  void SetSharedMemory(std::shared_ptr<virtio::SharedMemoryMapper> mapper) override;
 
  private:
   struct QueueSlot {

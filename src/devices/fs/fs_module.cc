@@ -39,6 +39,7 @@ struct FsStart {
   uint32_t max_descriptors = 0;
   uint32_t queues = 1;
   uint32_t threads = 1;
+  uint64_t dax_window = 0;
 
   static constexpr auto Describe() {
     return Fields(
@@ -52,7 +53,8 @@ struct FsStart {
         Field("ascii_casefold", &FsStart::ascii_casefold), Field("ro", &FsStart::ro),
         Field("posix_acl", &FsStart::posix_acl), Field("max_nodes", &FsStart::max_nodes),
         Field("max_open", &FsStart::max_open), Field("max_descriptors", &FsStart::max_descriptors),
-        Field("queues", &FsStart::queues), Field("threads", &FsStart::threads));
+        Field("queues", &FsStart::queues), Field("threads", &FsStart::threads),
+        Field("dax_window", &FsStart::dax_window));
   }
 };
 
@@ -75,6 +77,7 @@ Result<PreparedDevice> Prepare(std::string_view text) {
     return Fail(ErrorKind::kInvalidArgument, "the tag is missing, by which the guest mounts {}",
                 options.path);
   }
+  TRY(config::CheckDaxWindow(options));
   shared_dir::PreparedShare share = TRY(shared_dir::PrepareShare({.path = options.path,
                                                                   .uidmap = options.uidmap,
                                                                   .gidmap = options.gidmap,
@@ -84,6 +87,9 @@ Result<PreparedDevice> Prepare(std::string_view text) {
   auto [unnamed_in, unnamed_out] = TRY(shared_dir::UnnamedStore::MakeSockets());
 
   PreparedDevice prepared;
+  if (options.dax == config::FsDax::kAlways) {
+    prepared.shared_memory = uint64_t{options.dax_window} << 20;
+  }
   FsStart start{.root = prepared.fds.Put(std::move(share.root)),
                 .nodes = prepared.fds.Put(std::move(share.state)),
                 .session = prepared.fds.Put(std::move(session)),
@@ -101,7 +107,8 @@ Result<PreparedDevice> Prepare(std::string_view text) {
                 .max_open = share.max_open,
                 .max_descriptors = share.max_descriptors,
                 .queues = options.queues,
-                .threads = options.threads != 0 ? options.threads : shared_dir::DefaultThreads()};
+                .threads = options.threads != 0 ? options.threads : shared_dir::DefaultThreads(),
+                .dax_window = prepared.shared_memory};
   prepared.start = codec::ToCbor(start);
   prepared.jail.root_path = std::move(share.root_path);
   prepared.jail.root = start.root;
@@ -148,10 +155,13 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
                           .timeout = start.timeout,
                           .writeback = start.writeback,
                           .posix_acl = start.posix_acl,
-                          .max_open = start.max_open}));
-  return FsDevice::Create(
-      context.loop, std::move(server),
-      {.tag = start.tag, .request_queues = start.queues, .workers = start.threads});
+                          .max_open = start.max_open,
+                          .dax_window = start.dax_window}));
+  return FsDevice::Create(context.loop, std::move(server),
+                          {.tag = start.tag,
+                           .request_queues = start.queues,
+                           .workers = start.threads,
+                           .dax_window = start.dax_window});
 }
 
 }  // namespace
@@ -162,7 +172,8 @@ const DeviceModule kFsModule = {
     .option_help =
         "PATH:TAG[:cache=never|auto|always][:timeout=SECONDS][:writeback=BOOL][:ro]"
         "[:uidmap=MAP][:gidmap=MAP][:posix_acl][:rewrite-security-xattrs=BOOL]"
-        "[:ascii_casefold=BOOL][:max-open=N][:queues=N][:threads=N]",
+        "[:ascii_casefold=BOOL][:max-open=N][:queues=N][:threads=N][:dax=never|always]"
+        "[:dax-window=MIB]",
     .prepare = &Prepare,
     .create = &Create,
     .policy = policies::kFs,

@@ -72,6 +72,9 @@ inline constexpr uint32_t kMaxArguments = (64U << 10) + 4096;
 // What a directory is read in, and the longest answer to READDIR that is used.
 inline constexpr uint32_t kMaxDirectoryBytes = 64U << 10;
 
+// FUSE_MAP_ALIGNMENT: files and the DAX window are mapped by pages; as a power of two.
+inline constexpr uint16_t kMapAlignment = 12;
+
 inline constexpr uint16_t kQueueSize = 1024;
 inline constexpr uint32_t kMaxRequestQueues = 16;
 inline constexpr uint32_t kMaxWorkers = 64;

@@ -43,6 +43,7 @@ class Bytes {
     return *this;
   }
   const std::vector<char>& data() const { return data_; }
+  std::string_view view() const { return {data_.data(), data_.size()}; }
 
  private:
   std::vector<char> data_;

@@ -77,13 +77,15 @@ const Server::Operation* Server::Find(uint32_t opcode) {
     table[FUSE_FALLOCATE] = {&Server::Fallocate, true};
     table[FUSE_LSEEK] = {&Server::Lseek};
     table[FUSE_COPY_FILE_RANGE] = {&Server::CopyFileRange, true};
+    table[FUSE_SETUPMAPPING] = {&Server::SetupMapping};
+    table[FUSE_REMOVEMAPPING] = {&Server::RemoveMapping};
     table[FUSE_SYNCFS] = {&Server::SyncFs};
     table[kOpStatx] = {&Server::Statx};
     return table;
   }();
   // The rest is answered ENOSYS, upon which the kernel does without: FLUSH (nothing is buffered
   // here), ACCESS (the guest's kernel checks permissions), locks (which it keeps itself), BMAP,
-  // POLL, SETUPMAPPING, REMOVEMAPPING.
+  // POLL.
   static constexpr Operation kNone{&Server::NotImplemented};
   if (opcode >= kOperations.size() || kOperations[opcode].handler == nullptr) return &kNone;
   return &kOperations[opcode];
@@ -166,6 +168,7 @@ Server::OkOrErrno Server::Init(Request& request, Attempt&) {
   if (options_.cache != Cache::kNever) wanted |= FUSE_CACHE_SYMLINKS;
   if (options_.writeback) wanted |= FUSE_WRITEBACK_CACHE;
   if (options_.posix_acl) wanted |= FUSE_POSIX_ACL;
+  if (window() != nullptr) wanted |= FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX;
   const uint64_t agreed = offered & wanted;
   if (options_.posix_acl && (agreed & FUSE_POSIX_ACL) == 0) return Refuse(EPROTO);
 
@@ -180,10 +183,12 @@ Server::OkOrErrno Server::Init(Request& request, Attempt&) {
   out.max_write = kMaxTransfer;
   out.time_gran = 1;
   out.max_pages = kMaxPages;
+  out.map_alignment = kMapAlignment;
   return request.PutStruct(out);
 }
 
 Server::OkOrErrno Server::Destroy(Request&, Attempt&) {
+  UnmapWindow();
   Forget();
   return {};
 }

@@ -1,7 +1,8 @@
 // The FUSE server: what each request of the guest's kernel means for the shared directory. Knows no
 // queues and no loop; called by the workers of FsDevice, several at a time, and by tests and the
-// fuzzer directly. No lock of its own: state is in Share (by shard), OpenFiles (by shard) and
-// SessionState.
+// fuzzer directly. No lock that requests pass (but the DAX window's): state is in Share (by shard),
+// OpenFiles (by shard) and SessionState. What is mapped in the window is known to the VMM alone, so
+// that a successor of this process has nothing to take over.
 #pragma once
 
 #include <atomic>
@@ -11,11 +12,13 @@
 #include <string_view>
 #include <vector>
 
+#include "base/mutex.h"
 #include "devices/fs/open_files.h"
 #include "devices/fs/request.h"
 #include "devices/fs/session_state.h"
 #include "shared_dir/share.h"
 #include "shared_dir/unnamed_store.h"
+#include "virtio/device.h"
 
 namespace crosvm::devices::fs {
 
@@ -27,6 +30,7 @@ struct ServerOptions {
   bool writeback = false;
   bool posix_acl = false;
   uint32_t max_open = 1024;
+  uint64_t dax_window = 0;  // bytes of the shared memory in which the guest has files; 0: none
 };
 
 class Server {
@@ -49,8 +53,13 @@ class Server {
   uint32_t Handle(std::span<const memory::GuestSlice> readable,
                   std::span<const memory::GuestSlice> writable, Worker& worker, bool recovered);
 
-  // The driver is gone without a word (reset): as DESTROY.
+  // The driver is gone without a word (reset): as DESTROY, but for the window, which the VMM
+  // clears.
   void Forget();
+
+  // The way to the window. Until it is given, and without one, no DAX is offered.
+  void SetWindow(std::shared_ptr<virtio::SharedMemoryMapper> window)
+      CROSVM_EXCLUDES(window_mutex_);
 
   shared_dir::Share& share() { return *share_; }
 
@@ -126,6 +135,13 @@ class Server {
   OkOrErrno ReadDir(Request& request, Attempt& attempt);
   OkOrErrno ReadDirPlus(Request& request, Attempt& attempt);
 
+  // server_dax.cc
+  OkOrErrno SetupMapping(Request& request, Attempt& attempt);
+  OkOrErrno RemoveMapping(Request& request, Attempt& attempt);
+  void UnmapWindow();
+  // Null: no DAX.
+  std::shared_ptr<virtio::SharedMemoryMapper> window() const CROSVM_EXCLUDES(window_mutex_);
+
   uint64_t seconds() const { return options_.cache == Cache::kNever ? 0 : options_.timeout; }
   bool Negotiated(uint64_t flag) const { return (session_->negotiated() & flag) != 0; }
   fuse_attr Attributes(shared_dir::NodeId node, const struct statx& from) const;
@@ -157,6 +173,9 @@ class Server {
   shared_dir::UnnamedStore unnamed_;
   std::unique_ptr<OpenFiles> open_;
   uint64_t root_device_ = 0;
+
+  mutable Mutex window_mutex_;
+  std::shared_ptr<virtio::SharedMemoryMapper> window_ CROSVM_GUARDED_BY(window_mutex_);
 };
 
 }  // namespace crosvm::devices::fs

@@ -12,19 +12,44 @@
 
 #include "base/check.h"
 #include "devices/fs/server.h"
+#include "hypervisor/fake/fake_vm.h"
 #include "jail/self_fds.h"
 #include "memory/guest_memory.h"
 #include "sys/file.h"
 #include "sys/memfd.h"
+#include "virtio/shared_memory.h"
 
 namespace crosvm::devices::fs {
 namespace {
 
 constexpr uint32_t kMaxOpen = 32;
 
+constexpr uint64_t kWindow = 1U << 20;
+
+// The VMM's end, without the way to it.
+class Window final : public virtio::SharedMemoryMapper {
+ public:
+  explicit Window(hypervisor::Vm& vm)
+      : memory_(*virtio::SharedMemory::Create(vm, "fuzz", {{.id = 0, .size = kWindow}})) {}
+  Status Map(const virtio::SharedMemoryRange& range, sys::BorrowedFd file, uint64_t file_offset,
+             bool writable) override {
+    CHECK(range.region == 0 && range.offset + range.length <= kWindow);
+    return memory_->Map(range, file, file_offset, writable);
+  }
+  Status Unmap(const virtio::SharedMemoryRange& range) override {
+    CHECK(range.region == 0 && range.offset + range.length <= kWindow);
+    return memory_->Unmap(range);
+  }
+
+ private:
+  const std::shared_ptr<virtio::SharedMemory> memory_;
+};
+
 struct Target {
   std::string directory;
   memory::GuestMemory memory;
+  hypervisor::FakeVm vm;
+  std::shared_ptr<Window> window = std::make_shared<Window>(vm);
   std::unique_ptr<Server> server;
   Server::Worker worker;
 
@@ -51,7 +76,8 @@ struct Target {
                                    nodes, {.max_nodes = 256, .max_descriptors = 64});
     auto sockets = *shared_dir::UnnamedStore::MakeSockets();
     server = *Server::Create(std::move(share), session, std::move(sockets.first),
-                             std::move(sockets.second), {.max_open = kMaxOpen});
+                             std::move(sockets.second), {.max_open = kMaxOpen, .dax_window = kWindow});
+    server->SetWindow(window);
   }
 };
 
@@ -75,6 +101,15 @@ void Run(Target& target, const uint8_t* data, size_t size) {
         header.opcode == FUSE_WRITE) {
       for (size_t at = sizeof(header) + 10; at < message.size(); ++at) {
         if (at % 8 >= 2) message[at] = 0;
+      }
+    }
+    // Pages, so that some are good.
+    if (header.opcode == FUSE_SETUPMAPPING && message.size() >= sizeof(header) + 40) {
+      for (const size_t field : {8, 16, 32}) {
+        uint64_t value = 0;
+        memcpy(&value, message.data() + sizeof(header) + field, sizeof(value));
+        value = (value & 15) * 4096;
+        memcpy(message.data() + sizeof(header) + field, &value, sizeof(value));
       }
     }
     data += length;

@@ -62,6 +62,8 @@ fuse_attr Server::Attributes(NodeId node, const struct statx& from) const {
       (from.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0) {
     to.flags |= FUSE_ATTR_SUBMOUNT;
   }
+  // For who mounts with `-o dax=inode` or says nothing; with `-o dax` the guest does not look.
+  if (Negotiated(FUSE_HAS_INODE_DAX) && S_ISREG(from.stx_mode)) to.flags |= FUSE_ATTR_DAX;
   return to;
 }
 

@@ -45,6 +45,8 @@ struct PreparedDevice {
   std::vector<uint8_t> start;
   codec::FdTable fds;
   JailNeeds jail;
+  // The most shared memory (virtio 1.2, 2.10) that the VMM makes for it, in bytes.
+  uint64_t shared_memory = 0;
   // The program that holds the device, opened with O_PATH; invalid: this one.
   sys::UniqueFd program;
   // What lives as long as the device's place in the VM, over restarts: locks, paths to remove.
