@@ -30,6 +30,9 @@ class Chain {
   std::span<const memory::GuestSlice> writable() const;
   uint64_t readable_bytes() const { return readable_bytes_; }
   uint64_t writable_bytes() const { return writable_bytes_; }
+  // Buffers, or parts of them, are not in memory (Queue::AcceptUnreachable()): there are no slices
+  // of these. Only what comes before the first of them, in either part, is where it seems to be.
+  bool unreachable() const { return unreachable_; }
 
  private:
   friend class Queue;
@@ -43,7 +46,9 @@ class Chain {
   uint16_t inflight_entry_ = 0;  // where the in-flight record is (packed)
   bool live_ = false;
   bool recovered_ = false;  // was in flight when a predecessor died
-  uint32_t sequence_ = 0;   // number of the Pop() that returned it
+  bool accepts_unreachable_ = false;
+  bool unreachable_ = false;
+  uint32_t sequence_ = 0;  // number of the Pop() that returned it
   size_t readable_count_ = 0;
   uint64_t readable_bytes_ = 0;
   uint64_t writable_bytes_ = 0;

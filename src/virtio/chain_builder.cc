@@ -19,7 +19,11 @@ const char* ChainBuilder::AddBuffer(uint64_t address, uint32_t length, bool writ
   // A buffer may cross into an adjacent region; each region adds a slice, and regions are few.
   while (left > 0) {
     const std::optional<memory::GuestSlice> slice = memory_.SliceUpTo(memory::GuestAddr(at), left);
-    if (!slice) return "a buffer is outside memory";
+    if (!slice) {
+      if (!chain_.accepts_unreachable_) return "a buffer is outside memory";
+      chain_.unreachable_ = true;
+      break;
+    }
     chain_.slices_.push_back(*slice);
     if (!writable) ++chain_.readable_count_;
     // The slice lies in memory, so its end does not wrap.

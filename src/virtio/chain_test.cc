@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "virtio/queue.h"
 #include "virtio/testing/driver.h"
+#include "virtio/types.h"
 
 namespace crosvm::virtio {
 namespace {
@@ -68,6 +70,39 @@ TEST_F(SliceCursorTest, EmptyListsAreFine) {
   EXPECT_EQ(reader.remaining(), 0u);
   EXPECT_FALSE(reader.Read<uint8_t>());
   EXPECT_TRUE(reader.Skip(0));
+}
+
+// What Queue::AcceptUnreachable() makes of a buffer outside memory.
+class UnreachableTest : public ::testing::TestWithParam<bool> {
+ protected:
+  memory::GuestMemory memory_ = testing::Driver::MakeMemory();
+  testing::Driver driver_{memory_, {.size = 16, .packed = GetParam()}};
+};
+
+INSTANTIATE_TEST_SUITE_P(Formats, UnreachableTest, ::testing::Bool());
+
+TEST_P(UnreachableTest, BuffersOutsideMemoryAreToldToTheDevice) {
+  Queue queue = driver_.MakeQueue();
+  queue.AcceptUnreachable();
+  driver_.Chain().Readable("good").Raw(0x400000, 4096, 0).Readable("more").Writable(8).Submit();
+  driver_.Chain().Readable("good").Submit();
+  std::optional<Chain> first = queue.Pop();
+  std::optional<Chain> second = queue.Pop();
+  ASSERT_TRUE(first && second);
+  EXPECT_TRUE(first->unreachable());
+  EXPECT_EQ(first->readable().size(), 2u);
+  EXPECT_EQ(first->writable().size(), 1u);
+  Chain moved = *std::move(first);
+  EXPECT_TRUE(moved.unreachable());
+  EXPECT_FALSE(second->unreachable());
+  queue.Complete(*std::move(second), 0);
+  queue.Complete(std::move(moved), 8);
+  queue.Flush();
+  EXPECT_FALSE(queue.broken());
+  // Rings and tables have to be where they are said to be.
+  driver_.Chain().Raw(0x400000, 16, VRING_DESC_F_INDIRECT).Submit();
+  EXPECT_FALSE(queue.Pop());
+  EXPECT_TRUE(queue.broken());
 }
 
 }  // namespace

@@ -158,9 +158,9 @@ Status PciTransport::AddSharedMemory() {
     TRY(config().AddCapability(PCI_CAP_ID_VNDR, Body(cap)));
     offset += region.size;
   }
-  return config().AddBar(kSharedMemoryBar, {.kind = pci::BarKind::kMemory64,
-                                            .size = std::bit_ceil(offset),
-                                            .prefetchable = true});
+  return config().AddBar(
+      kSharedMemoryBar,
+      {.kind = pci::BarKind::kMemory64, .size = std::bit_ceil(offset), .prefetchable = true});
 }
 
 std::shared_ptr<bus::Device> PciTransport::BarDevice(uint8_t bar) {

@@ -51,10 +51,10 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
   struct Options {
     std::shared_ptr<Backend> backend;
     memory::GuestMemory memory;
-    uint64_t feature_mask = ~uint64_t{0};      // features of the backend that may be offered
-    std::unique_ptr<bus::InterruptLine> intx;  // null: MSI-X only
-    uint8_t intx_pin = 1;                      // 1 = INTA; used when there is an `intx`
-    uint8_t intx_irq = 0;                      // for the interrupt line register
+    uint64_t feature_mask = ~uint64_t{0};         // features of the backend that may be offered
+    std::unique_ptr<bus::InterruptLine> intx;     // null: MSI-X only
+    uint8_t intx_pin = 1;                         // 1 = INTA; used when there is an `intx`
+    uint8_t intx_irq = 0;                         // for the interrupt line register
     std::shared_ptr<SharedMemory> shared_memory;  // BAR 4; null: none
     // The backend is gone or does not answer; any thread, maybe with the transport's lock held, so
     // only hand it on (EventLoop::Post). The owner then restarts it and calls Reattached(), or

@@ -78,6 +78,7 @@ std::optional<Chain> Queue::Pop() {
     chain.slices_ = std::move(slice_pool_.back());
     slice_pool_.pop_back();
   }
+  chain.accepts_unreachable_ = accepts_unreachable_;
   const PopResult result = ring_->Pop(chain);
   if (result != PopResult::kChain) {
     Recycle(chain);

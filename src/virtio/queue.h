@@ -75,6 +75,12 @@ class Queue {
   // Signalled when the ring breaks (vhost-user SET_VRING_ERR); may be invalid.
   void SetErrorEvent(sys::EventFd error) { error_ = std::move(error); }
 
+  // From here on a buffer outside memory does not break the ring: its chain says that it is
+  // unreachable(), and the device answers with an error. For devices with shared memory, whose
+  // drivers name addresses in it without knowing (a program writes a file out of what it has
+  // mapped of another).
+  void AcceptUnreachable() { accepts_unreachable_ = true; }
+
   // The next request, or nothing when the driver has made none available or the ring is broken.
   // When nothing is left, notifications are enabled before it returns, with the re-check that
   // virtio 1.2, 2.7.10.1 wants.
@@ -124,6 +130,7 @@ class Queue {
   uint32_t in_flight_ = 0;
   uint32_t sequence_ = 0;
   bool broken_ = false;
+  bool accepts_unreachable_ = false;
   bool unpublished_ = false;
   std::vector<bool> ids_in_flight_;
   std::vector<std::vector<memory::GuestSlice>> slice_pool_;

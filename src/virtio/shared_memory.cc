@@ -124,15 +124,15 @@ Status SharedMemory::Map(const SharedMemoryRange& range, sys::BorrowedFd file, u
   }
   const bool reaches_next =
       !replaces && after != mappings_.end() && after->first < begin + range.length;
-  const bool in_previous = after != mappings_.begin() &&
-                           std::prev(after)->first + std::prev(after)->second > begin;
+  const bool in_previous =
+      after != mappings_.begin() && std::prev(after)->first + std::prev(after)->second > begin;
   if (reaches_next || in_previous) return Fail(ErrorKind::kAlreadyExists, "it is mapped already");
   if (!replaces && mappings_.size() >= MappingLimit(reservation_.size())) {
     return Fail(ErrorKind::kBusy, "there are {} mappings", mappings_.size());
   }
-  sys::MappedRegion part = TRY(sys::MappedRegion::Shared(
-      file, file_offset, range.length,
-      writable ? sys::MapAccess::kReadWrite : sys::MapAccess::kRead));
+  sys::MappedRegion part =
+      TRY(sys::MappedRegion::Shared(file, file_offset, range.length,
+                                    writable ? sys::MapAccess::kReadWrite : sys::MapAccess::kRead));
   TRY(part.Advise(MADV_DONTDUMP));
   TRY(reservation_.Overlay(begin, std::move(part)));
   mappings_[begin] = range.length;
@@ -154,8 +154,7 @@ Status SharedMemory::Unmap(const SharedMemoryRange& range) {
   MutexLock lock(mutex_);
   const auto cut = [&](uint64_t at) CROSVM_REQUIRES(mutex_) {
     const auto after = mappings_.lower_bound(at);
-    return after != mappings_.begin() &&
-           std::prev(after)->first + std::prev(after)->second > at;
+    return after != mappings_.begin() && std::prev(after)->first + std::prev(after)->second > at;
   };
   if (cut(begin) || cut(end)) {
     return Fail(ErrorKind::kInvalidArgument, "a part of a mapping cannot be unmapped");

@@ -148,23 +148,22 @@ TEST_F(SharedMemoryTest, Hostile_Ranges) {
     uint64_t length;
     uint64_t file_offset;
   } kBad[] = {
-      {1, 0, kPage, 0},                    // no such region
-      {0, 0, 0, 0},                        // empty
-      {0, 1, kPage, 0},                    // not on a page
-      {0, 0, kPage + 1, 0},                //
-      {0, 0, kPage, 1},                    //
-      {0, kSize, kPage, 0},                // behind the end
-      {0, kSize - kPage, 2 * kPage, 0},    // over the end
+      {1, 0, kPage, 0},                     // no such region
+      {0, 0, 0, 0},                         // empty
+      {0, 1, kPage, 0},                     // not on a page
+      {0, 0, kPage + 1, 0},                 //
+      {0, 0, kPage, 1},                     //
+      {0, kSize, kPage, 0},                 // behind the end
+      {0, kSize - kPage, 2 * kPage, 0},     // over the end
       {0, kMax - kPage + 1, 2 * kPage, 0},  // wraps
       {0, kPage, kMax - kPage + 1, 0},      // wraps
-      {0, 0, kMax, 0},                     //
-      {0, 0, kPage, kMax - kPage + 1},     // wraps in the file
-      {0, 0, kPage, 1ULL << 63},           // no off_t
+      {0, 0, kMax, 0},                      //
+      {0, 0, kPage, kMax - kPage + 1},      // wraps in the file
+      {0, 0, kPage, 1ULL << 63},            // no off_t
       {0, 0, 2 * kPage, (1ULL << 63) - kPage},
   };
   for (const auto& bad : kBad) {
-    const SharedMemoryRange range{
-        .region = bad.region, .offset = bad.offset, .length = bad.length};
+    const SharedMemoryRange range{.region = bad.region, .offset = bad.offset, .length = bad.length};
     EXPECT_FALSE(shared_->Map(range, file, bad.file_offset, true))
         << bad.offset << " " << bad.length << " " << bad.file_offset;
     if (bad.file_offset == 0) {
