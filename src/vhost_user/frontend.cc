@@ -112,7 +112,8 @@ Status Frontend::Handshake() {
     // A mapping is made before the guest hears of it: the back-end has to wait for the answer, on
     // its own channel.
     constexpr uint64_t kMapping = kProtocolShmem | kProtocolReplyAck | kProtocolBackendReq;
-    if (options_.max_shared_memory > 0 && (offered & kMapping) == kMapping) chosen |= kProtocolShmem;
+    if (options_.max_shared_memory > 0 && (offered & kMapping) == kMapping)
+      chosen |= kProtocolShmem;
     TRY(Set(Request::kSetProtocolFeatures, BytesOf(U64{chosen})));
     protocol_features_ = chosen;
   }

@@ -25,8 +25,8 @@ void SendHandshake(const sys::UnixSocket& socket) {
                                   payload)
               .has_value());
   };
-  constexpr uint64_t kProtocol = vhost_user::kProtocolReplyAck | vhost_user::kProtocolBackendReq |
-                                 vhost_user::kProtocolShmem;
+  constexpr uint64_t kProtocol =
+      vhost_user::kProtocolReplyAck | vhost_user::kProtocolBackendReq | vhost_user::kProtocolShmem;
   vhost_user::ShmemConfig config{};
   config.count = 1u;
   config.sizes[0] = kWindow;
@@ -57,13 +57,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   event::TestLoop loop;
   auto [front, back] = *sys::UnixSocket::Pair(sys::SocketType::kStream);
   SendHandshake(back);
-  auto frontend =
-      *vhost_user::Frontend::Connect(loop, std::move(front),
-                                     {.name = "fuzz",
-                                      .info = {.queue_sizes = {16}},
-                                      .max_shared_memory = kWindow});
-  const auto memory =
-      *virtio::SharedMemory::Create(vm, "fuzz", frontend->info().shared_memory);
+  auto frontend = *vhost_user::Frontend::Connect(
+      loop, std::move(front),
+      {.name = "fuzz", .info = {.queue_sizes = {16}}, .max_shared_memory = kWindow});
+  const auto memory = *virtio::SharedMemory::Create(vm, "fuzz", frontend->info().shared_memory);
   frontend->SetSharedMemory(memory);
   const sys::UnixSocket channel = TakeChannel(back);
   CHECK(sys::SetNonBlocking(channel.fd(), true).has_value());

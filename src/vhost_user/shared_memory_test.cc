@@ -1,5 +1,5 @@
-// Files mapped into a device's shared memory over the back-end channel: both ends against each other,
-// and each against a peer that does not keep to the protocol.
+// Files mapped into a device's shared memory over the back-end channel: both ends against each
+// other, and each against a peer that does not keep to the protocol.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -233,11 +233,9 @@ class HostileMapperTest : public ::testing::Test {
         {.name = "raw[0]", .info = {.queue_sizes = {64}}, .max_shared_memory = kWindow});
     if (!connected.has_value()) return;
     frontend_ = std::move(*connected);
-    frontend_->SetEvents({.config_changed = {}, .failed = [this](Error why) {
-                            failure_ = why.ToString();
-                          }});
-    auto memory =
-        virtio::SharedMemory::Create(vm_, "raw[0]", frontend_->info().shared_memory);
+    frontend_->SetEvents(
+        {.config_changed = {}, .failed = [this](Error why) { failure_ = why.ToString(); }});
+    auto memory = virtio::SharedMemory::Create(vm_, "raw[0]", frontend_->info().shared_memory);
     ASSERT_TRUE(memory.has_value());
     memory_ = *memory;
     frontend_->SetSharedMemory(memory_);
