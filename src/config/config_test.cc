@@ -140,8 +140,7 @@ TEST(Validate, KeysOfVirtioFsAreNotFor9p) {
   config.shared_dirs = {
       {.path = "a", .tag = "t", .type = SharedDirType::kFs, .dax = FsDax::kAlways}};
   config.shared_dirs[0].dax_window = 3;
-  EXPECT_EQ(Problem(config),
-            "--shared-dir a: dax-window=3 is odd; the guest maps 2 MiB at a time");
+  EXPECT_EQ(Problem(config), "--shared-dir a: dax-window=3 is odd; the guest maps 2 MiB at a time");
 }
 
 TEST(Validate, RootLetterFollowsTheOrderOfDisks) {

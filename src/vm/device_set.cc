@@ -49,7 +49,7 @@ struct DeviceSet::Managed {
   device_host::HostedDevice hosted;
   vhost_user::FrontendOptions foreign;  // when `module` is null
   std::shared_ptr<vhost_user::Frontend> frontend;
-  std::shared_ptr<virtio::Backend> kernel;  // instead of a frontend
+  std::shared_ptr<virtio::Backend> kernel;              // instead of a frontend
   std::shared_ptr<virtio::SharedMemory> shared_memory;  // null: it has none
   std::shared_ptr<virtio::PciTransport> transport;
   State state = State::kRunning;
@@ -459,7 +459,8 @@ std::string DeviceSet::ExplainFault() const {
   }
   if (labels.empty()) return {};
   return fmt::format(
-      "; the guest has files of {} mapped (dax): was one of them made shorter on the host?", labels);
+      "; the guest has files of {} mapped (dax): was one of them made shorter on the host?",
+      labels);
 }
 
 std::vector<control::ProcessInfo> DeviceSet::Describe() const {

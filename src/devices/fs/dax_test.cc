@@ -66,8 +66,8 @@ class DaxTest : public ::testing::Test {
     return driver_.Send(FUSE_SETUPMAPPING, node, Struct(in)).error;
   }
   int Remove(std::vector<fuse_removemapping_one> which, uint32_t count = 0) {
-    Bytes arguments = Struct(fuse_removemapping_in{
-        .count = count != 0 ? count : static_cast<uint32_t>(which.size())});
+    Bytes arguments = Struct(
+        fuse_removemapping_in{.count = count != 0 ? count : static_cast<uint32_t>(which.size())});
     for (const fuse_removemapping_one& one : which) arguments.Raw(Struct(one).view());
     return driver_.Send(FUSE_REMOVEMAPPING, 1, arguments).error;
   }

@@ -136,6 +136,9 @@ Status FsDevice::StartQueue(uint16_t index, virtio::Queue queue) {
     MutexLock lock(slot.mutex);
     CHECK(!slot.queue);
     slot.queue = std::move(queue);
+    // A program that writes a file out of what it has mapped of another, or reads into that: the
+    // window is in nobody's reach but the guest's processors'.
+    if (!info_.shared_memory.empty()) slot.queue->AcceptUnreachable();
     for (size_t i = 0; i < workers_.size(); ++i) {
       const Status watched = Watch(workers_[i]->epoll, slot.queue->kick().fd(),
                                    EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, index);
@@ -252,8 +255,11 @@ void FsDevice::WorkOn(Worker& worker, QueueSlot& slot) {
     if (interrupt) interrupt->Signal();
     if (!taken) return;
     if (wake) more_.Signal();
-    const uint32_t written = server_->Handle(taken->chain.readable(), taken->chain.writable(),
-                                             worker.place, taken->recovered);
+    const virtio::Chain& chain = taken->chain;
+    const uint32_t written =
+        chain.unreachable()
+            ? Server::AnswerUnreachable(chain.readable(), chain.writable(), worker.place)
+            : server_->Handle(chain.readable(), chain.writable(), worker.place, taken->recovered);
     slot.mutex.Lock();
     slot.queue->Complete(std::move(taken->chain), written);
     interrupt = slot.queue->Publish() ? slot.queue->call_handle() : nullptr;

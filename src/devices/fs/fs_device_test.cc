@@ -129,6 +129,40 @@ class FsDeviceTest : public ::testing::TestWithParam<bool> {
 INSTANTIATE_TEST_SUITE_P(Formats, FsDeviceTest, ::testing::Bool(),
                          [](const auto& param) { return param.param ? "Packed" : "Split"; });
 
+TEST_P(FsDeviceTest, ABufferInTheWindowIsAnError) {
+  Result<PreparedDevice> prepared =
+      kFsModule.prepare(dir_.path() + ":data:type=fs:queues=2:dax=always:dax-window=2");
+  ASSERT_TRUE(prepared.has_value());
+  EXPECT_EQ(prepared->shared_memory, 2U << 20);
+  prepared_ = std::move(*prepared);
+  Make();
+  ASSERT_EQ(device_->info().shared_memory.size(), 1u);
+  EXPECT_EQ(device_->info().shared_memory[0].size, 2U << 20);
+  Start(1);
+  Init();
+  fuse_in_header header{};
+  header.len = sizeof(header) + sizeof(fuse_write_in) + 100;
+  header.opcode = FUSE_WRITE;
+  header.unique = 77;
+  fuse_write_in in{};
+  in.size = 100;
+  const uint16_t id = drivers_[1]
+                          .Chain()
+                          .ReadableStruct(header)
+                          .ReadableStruct(in)
+                          .Raw(uint64_t{1} << 40, 100, 0)
+                          .Writable(sizeof(fuse_out_header) + sizeof(fuse_write_out))
+                          .Submit();
+  drivers_[1].Kick();
+  const Used used = Wait(1, 1).at(id);
+  fuse_out_header out{};
+  memcpy(&out, used.data.data(), sizeof(out));
+  EXPECT_EQ(used.written, sizeof(out));
+  EXPECT_EQ(out.error, -EFAULT);
+  EXPECT_EQ(out.unique, 77u);
+  Init();
+}
+
 TEST_P(FsDeviceTest, Identity) {
   EXPECT_EQ(device_->info().device_id, VIRTIO_ID_FS);
   EXPECT_EQ(device_->info().queue_sizes.size(), 3u);

@@ -131,6 +131,12 @@ uint32_t Server::Handle(std::span<const memory::GuestSlice> readable,
   return operation.answered ? request->Finish(result) : 0;
 }
 
+uint32_t Server::AnswerUnreachable(std::span<const memory::GuestSlice> readable,
+                                   std::span<const memory::GuestSlice> writable, Worker& worker) {
+  std::optional<Request> request = Request::Parse(readable, writable, worker.buffers);
+  return request ? request->Finish(Refuse(EFAULT)) : 0;
+}
+
 void Server::Forget() {
   open_->RemoveAll();
   share_->ForgetAll();

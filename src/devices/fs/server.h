@@ -53,13 +53,16 @@ class Server {
   uint32_t Handle(std::span<const memory::GuestSlice> readable,
                   std::span<const memory::GuestSlice> writable, Worker& worker, bool recovered);
 
+  // As Handle(), for a chain of which parts are not in memory: EFAULT, and nothing is done.
+  static uint32_t AnswerUnreachable(std::span<const memory::GuestSlice> readable,
+                                    std::span<const memory::GuestSlice> writable, Worker& worker);
+
   // The driver is gone without a word (reset): as DESTROY, but for the window, which the VMM
   // clears.
   void Forget();
 
   // The way to the window. Until it is given, and without one, no DAX is offered.
-  void SetWindow(std::shared_ptr<virtio::SharedMemoryMapper> window)
-      CROSVM_EXCLUDES(window_mutex_);
+  void SetWindow(std::shared_ptr<virtio::SharedMemoryMapper> window) CROSVM_EXCLUDES(window_mutex_);
 
   shared_dir::Share& share() { return *share_; }
 

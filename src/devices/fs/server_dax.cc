@@ -50,9 +50,9 @@ OkOrErrno Server::SetupMapping(Request& request, Attempt&) {
   const bool writable = (in.flags & FUSE_SETUPMAPPING_FLAG_WRITE) != 0;
   // By the node and not by in.fh: a mapping serves all who have the file open, and Linux names no
   // handle. What the guest's programs may do is the guest's kernel's to check, as elsewhere.
-  const sys::UniqueFd file =
-      TRY(share_->Open(request.node(), writable ? O_RDWR : O_RDONLY));
-  const virtio::SharedMemoryRange range{.region = VIRTIO_FS_SHMCAP_ID_CACHE, .offset = in.moffset, .length = in.len};
+  const sys::UniqueFd file = TRY(share_->Open(request.node(), writable ? O_RDWR : O_RDONLY));
+  const virtio::SharedMemoryRange range{
+      .region = VIRTIO_FS_SHMCAP_ID_CACHE, .offset = in.moffset, .length = in.len};
   // Over a mapping of the same range when Linux begins to write what it has only read: our VMM
   // changes the one for the other at once.
   Status mapped = mapper->Map(range, file, in.foffset, writable);
@@ -78,8 +78,8 @@ OkOrErrno Server::RemoveMapping(Request& request, Attempt&) {
       result = Refuse(EINVAL);
       continue;
     }
-    const Status unmapped =
-        mapper->Unmap({.region = VIRTIO_FS_SHMCAP_ID_CACHE, .offset = one.moffset, .length = one.len});
+    const Status unmapped = mapper->Unmap(
+        {.region = VIRTIO_FS_SHMCAP_ID_CACHE, .offset = one.moffset, .length = one.len});
     if (!unmapped.has_value()) result = Refuse(ErrnoOf(unmapped.error()));
   }
   return result;
@@ -89,7 +89,8 @@ void Server::UnmapWindow() {
   const std::shared_ptr<virtio::SharedMemoryMapper> mapper = window();
   // The guest's kernel has removed its mappings by itself, mostly.
   if (mapper != nullptr) {
-    (void)mapper->Unmap({.region = VIRTIO_FS_SHMCAP_ID_CACHE, .offset = 0, .length = options_.dax_window});
+    (void)mapper->Unmap(
+        {.region = VIRTIO_FS_SHMCAP_ID_CACHE, .offset = 0, .length = options_.dax_window});
   }
 }
 

@@ -75,8 +75,9 @@ struct Target {
         *shared_dir::Share::Create(*sys::Open(directory, O_PATH | O_DIRECTORY), std::move(self),
                                    nodes, {.max_nodes = 256, .max_descriptors = 64});
     auto sockets = *shared_dir::UnnamedStore::MakeSockets();
-    server = *Server::Create(std::move(share), session, std::move(sockets.first),
-                             std::move(sockets.second), {.max_open = kMaxOpen, .dax_window = kWindow});
+    server =
+        *Server::Create(std::move(share), session, std::move(sockets.first),
+                        std::move(sockets.second), {.max_open = kMaxOpen, .dax_window = kWindow});
     server->SetWindow(window);
   }
 };
