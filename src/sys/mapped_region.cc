@@ -73,7 +73,14 @@ Status MappedRegion::Overlay(size_t offset, MappedRegion part) {
   // already. What is moved is mapped, and can only fail before.
   void* const moved =
       mremap(part.data_, part.size_, part.size_, MREMAP_MAYMOVE | MREMAP_FIXED, data_ + offset);
-  if (moved == MAP_FAILED) return FailErrno("moving a mapping of {} bytes", part.size_);
+  if (moved == MAP_FAILED) {
+    const int error = errno;
+    // Should the kernel have taken away what was there all the same, nobody else is to come there.
+    (void)mmap(data_ + offset, part.size_, PROT_NONE,
+               MAP_FIXED_NOREPLACE | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return std::unexpected(
+        Error::FromErrno(error, fmt::format("moving a mapping of {} bytes", part.size_)));
+  }
   part.data_ = nullptr;
   return {};
 }

@@ -1,6 +1,9 @@
 #include "virtio/shared_memory.h"
 
+#include <linux/magic.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <limits>
@@ -18,6 +21,18 @@ constexpr uint64_t kPageSize = 4096;
 constexpr uint64_t kBytesPerMapping = 1U << 20;
 constexpr uint64_t kMinMappings = 64;
 constexpr uint64_t kMaxMappings = 8192;
+
+// TRUST: the mapping of a device node can be anything, also for who only maps it. Huge pages cannot
+// be moved by older kernels, which find that out when what was there is gone (Linux before 5.16).
+Status CheckFile(sys::BorrowedFd file) {
+  const struct stat info = TRY(sys::Stat(file));
+  struct statfs filesystem{};
+  if (!S_ISREG(info.st_mode) || fstatfs(file.get(), &filesystem) != 0 ||
+      filesystem.f_type == HUGETLBFS_MAGIC) {
+    return Fail(ErrorKind::kInvalidArgument, "only regular files of small pages are mapped");
+  }
+  return {};
+}
 
 uint64_t MappingLimit(uint64_t size) {
   return std::clamp(size / kBytesPerMapping, kMinMappings, kMaxMappings);
@@ -111,11 +126,7 @@ Status SharedMemory::Map(const SharedMemoryRange& range, sys::BorrowedFd file, u
     return Fail(ErrorKind::kInvalidArgument, "{:#x} is no place in a file to map {:#x} bytes from",
                 file_offset, range.length);
   }
-  // TRUST: the mapping of a device node can be anything, also for who only maps it.
-  const struct stat info = TRY(sys::Stat(file));
-  if (!S_ISREG(info.st_mode)) {
-    return Fail(ErrorKind::kInvalidArgument, "only regular files are mapped");
-  }
+  TRY(CheckFile(file));
   MutexLock lock(mutex_);
   const auto after = mappings_.lower_bound(begin);
   const bool replaces = after != mappings_.end() && after->first == begin;
