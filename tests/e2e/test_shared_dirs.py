@@ -234,9 +234,9 @@ class SharedDirRestart(ShareTest):
 class DaxTest(ShareTest):
     """A share with a DAX window, and a program in the guest that maps files of it."""
 
-    def BootWithDax(self, window=16, mount="dax", **options):
+    def BootWithDax(self, window=16, mount="dax", timeout=1, **options):
         subprocess.run(["gcc", "-O1", "-static", "-o", self.Host("map_file"), PROGRAM], check=True)
-        vm = self.BootWith(f"cache=auto:timeout=1:dax=always:dax-window={window}", **options)
+        vm = self.BootWith(f"cache=auto:timeout={timeout}:dax=always:dax-window={window}", **options)
         self.Mount(options=f"rw,{mount}")
         # Of a file system without DAX, so that it does not take ranges of the window itself.
         vm.Check("cp /mnt/map_file /tmp/map_file && chmod 755 /tmp/map_file")
@@ -369,7 +369,7 @@ class DaxKeys(DaxTest):
         os.mkdir(self.Host("fixed"))
         self.Write("fixed/file", b"f" * 10000)
         self.Write("cut", b"c" * 3 * MIB)
-        vm = self.BootWithDax(mount="noatime", more=["--shared-dir", f"{self.Host('fixed')}:fixed:type=fs:ro:dax=always"])
+        vm = self.BootWithDax(mount="noatime", timeout=3600, more=["--shared-dir", f"{self.Host('fixed')}:fixed:type=fs:ro:dax=always"])
         self.Write("file", b"x" * 4096)
         self.Open("file", 4)
         self.assertEqual(self.Ask(4, "put 0 seen"), "done")
@@ -385,14 +385,25 @@ class DaxKeys(DaxTest):
         self.assertNotIn("done", output)
         self.assertEqual(self.Read("fixed/file", 0, 1), b"f")
 
-    def test_3_made_shorter_on_the_host(self):
+    def test_3_made_shorter_under_a_program(self):
         vm = self.Shared()
         self.Open("cut", 4)
         self.assertEqual(self.Ask(4, f"get {2 * MIB} 2"), "cc")
         os.truncate(self.Host("cut"), MIB)
-        vm.Send(f"999 echo get {2 * MIB + 65536} 2 >&4; read -r answer <&5; echo answer $answer\n")
-        time.sleep(5)
-        print("STATE", vm._process.poll(), vm.stderr[-600:], vm.console[-500:])
+        vm.Check(f"echo get {2 * MIB + 65536} 2 >&4; sleep 1")
+        # It waits, and nobody else does.
+        self.assertEqual(vm.Check("cat /mnt/fixed/file | wc -c", 30).strip(), "10000")
+        os.truncate(self.Host("cut"), 3 * MIB)
+        self.assertEqual(vm.Check("read -r answer <&5; echo $answer", 30).strip(), "..")
+
+    def test_4_made_shorter_under_the_kernel(self):
+        vm = self.Shared()
+        vm.Check(f"exec 8< /mnt/cut; dd bs=4096 count=1 skip=600 <&8 2>/dev/null | wc -c | grep -qx 4096")
+        os.truncate(self.Host("cut"), MIB)
+        vm.Send("999 dd bs=4096 count=1 skip=20 <&8 of=/dev/null\n")
+        vm.ExpectExit(33)
+        self.assertIn("guest memory cannot be accessed", vm.stderr)
+        self.assertIn("the guest has files of fs[0]", vm.stderr)
 
 
 class ForeignSharedDir(ShareTest):
