@@ -106,7 +106,7 @@ void Run(Target& target, const uint8_t* data, size_t size) {
     }
     // Pages, so that some are good.
     if (header.opcode == FUSE_SETUPMAPPING && message.size() >= sizeof(header) + 40) {
-      for (const size_t field : {8, 16, 32}) {
+      for (const size_t field : {size_t{8}, size_t{16}, size_t{32}}) {
         uint64_t value = 0;
         memcpy(&value, message.data() + sizeof(header) + field, sizeof(value));
         value = (value & 15) * 4096;
