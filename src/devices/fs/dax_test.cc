@@ -55,8 +55,8 @@ class DaxTest : public ::testing::Test {
  protected:
   DaxTest() { driver_.server().SetWindow(mapper_); }
 
-  int Setup(uint64_t node, uint64_t offset, uint64_t place, uint64_t length = kRange,
-            uint64_t flags = kRead) {
+  int MapRange(uint64_t node, uint64_t offset, uint64_t place, uint64_t length = kRange,
+               uint64_t flags = kRead) {
     fuse_setupmapping_in in{};
     in.fh = std::numeric_limits<uint64_t>::max();  // as Linux
     in.foffset = offset;
@@ -95,7 +95,7 @@ TEST_F(DaxTest, IsOfferedWhereThereIsAWindow) {
   const fuse_init_out without = driver_.Init().As<fuse_init_out>();
   EXPECT_EQ(without.flags & FUSE_MAP_ALIGNMENT, 0u);
   EXPECT_EQ(driver_.GetAttr(node).As<fuse_attr_out>().attr.flags, 0u);
-  EXPECT_EQ(Setup(node, 0, 0), ENOSYS);
+  EXPECT_EQ(MapRange(node, 0, 0), ENOSYS);
   EXPECT_EQ(Remove({{.moffset = 0, .len = kRange}}), ENOSYS);
 }
 
@@ -109,8 +109,8 @@ TEST_F(DaxTest, FilesAreSeenInTheWindow) {
   driver_.Init();
   directory_.Write("file", std::string(kRange, 'a') + "second");
   const uint64_t node = driver_.Lookup(1, "file");
-  ASSERT_EQ(Setup(node, 0, kRange), 0);
-  ASSERT_EQ(Setup(node, kRange, 0), 0);
+  ASSERT_EQ(MapRange(node, 0, kRange), 0);
+  ASSERT_EQ(MapRange(node, kRange, 0), 0);
   EXPECT_EQ(At(kRange, 3), "aaa");
   EXPECT_EQ(At(0, 6), "second");
   EXPECT_EQ(Remove({{.moffset = 0, .len = kRange}, {.moffset = kRange, .len = kRange}}), 0);
@@ -123,8 +123,8 @@ TEST_F(DaxTest, AMappingBecomesWritable) {
     directory_.Write("file", "text");
     driver_.Init();
     const uint64_t node = driver_.Lookup(1, "file");
-    ASSERT_EQ(Setup(node, 0, 0), 0);
-    ASSERT_EQ(Setup(node, 0, 0, kRange, kWrite), 0);
+    ASSERT_EQ(MapRange(node, 0, 0), 0);
+    ASSERT_EQ(MapRange(node, 0, 0, kRange, kWrite), 0);
     const_cast<uint8_t*>(mapper_->memory->data())[0] = 'n';
     EXPECT_EQ(directory_.Read("file"), "next");
     EXPECT_EQ(mapper_->unmaps, strict ? 1 : 0);
@@ -136,11 +136,11 @@ TEST_F(DaxTest, AFileWithoutANameStaysMapped) {
   driver_.Init();
   const FuseDriver::Opened file = driver_.Create(1, "file");
   driver_.Write(file.node, file.handle, 0, "kept");
-  ASSERT_EQ(Setup(file.node, 0, 0), 0);
+  ASSERT_EQ(MapRange(file.node, 0, 0), 0);
   EXPECT_EQ(driver_.Send(FUSE_UNLINK, 1, Text("file")).error, 0);
   EXPECT_EQ(At(0, 4), "kept");
   // Another part of it, which is open still.
-  ASSERT_EQ(Setup(file.node, 0, kRange, kRange, kWrite), 0);
+  ASSERT_EQ(MapRange(file.node, 0, kRange, kRange, kWrite), 0);
   EXPECT_EQ(At(kRange, 4), "kept");
 }
 
@@ -148,12 +148,12 @@ TEST_F(DaxTest, ASuccessorGoesOn) {
   driver_.Init();
   directory_.Write("file", "text");
   const uint64_t node = driver_.Lookup(1, "file");
-  ASSERT_EQ(Setup(node, 0, 0), 0);
+  ASSERT_EQ(MapRange(node, 0, 0), 0);
   driver_.Restart();
   driver_.server().SetWindow(mapper_);
   EXPECT_EQ(At(0, 4), "text");
   // The request that the predecessor died of.
-  EXPECT_EQ(Setup(node, 0, 0), 0);
+  EXPECT_EQ(MapRange(node, 0, 0), 0);
   EXPECT_EQ(Remove({{.moffset = 0, .len = kRange}}), 0);
   EXPECT_EQ(mapper_->memory->mapping_count(), 0u);
 }
@@ -161,7 +161,7 @@ TEST_F(DaxTest, ASuccessorGoesOn) {
 TEST_F(DaxTest, DestroyUnmapsAll) {
   driver_.Init();
   directory_.Write("file", "text");
-  ASSERT_EQ(Setup(driver_.Lookup(1, "file"), 0, 0), 0);
+  ASSERT_EQ(MapRange(driver_.Lookup(1, "file"), 0, 0), 0);
   EXPECT_EQ(driver_.Send(FUSE_DESTROY, 1).error, 0);
   EXPECT_EQ(mapper_->memory->mapping_count(), 0u);
 }
@@ -171,7 +171,7 @@ TEST_F(DaxTest, AVmmThatIsGoneIsAnIoError) {
   directory_.Write("file", "text");
   const uint64_t node = driver_.Lookup(1, "file");
   mapper_->failure = ErrorKind::kTimedOut;
-  EXPECT_EQ(Setup(node, 0, 0), EIO);
+  EXPECT_EQ(MapRange(node, 0, 0), EIO);
   EXPECT_EQ(mapper_->maps, 1);
   EXPECT_EQ(Remove({{.moffset = 0, .len = kRange}}), EIO);
 }
@@ -201,7 +201,7 @@ TEST_F(DaxTest, Hostile_Ranges) {
       {0, 0, 4096, kMax},
   };
   for (const auto& bad : kBad) {
-    EXPECT_EQ(Setup(node, bad.offset, bad.place, bad.length, bad.flags), EINVAL)
+    EXPECT_EQ(MapRange(node, bad.offset, bad.place, bad.length, bad.flags), EINVAL)
         << bad.offset << " " << bad.place << " " << bad.length << " " << bad.flags;
   }
   EXPECT_EQ(mapper_->maps, 0);
@@ -220,11 +220,11 @@ TEST_F(DaxTest, Hostile_Nodes) {
   driver_.Init();
   ASSERT_EQ(mkfifo((directory_ / "fifo").c_str(), 0600), 0);
   ASSERT_EQ(symlink("/etc/passwd", (directory_ / "link").c_str()), 0);
-  EXPECT_EQ(Setup(1, 0, 0), EINVAL);
-  EXPECT_EQ(Setup(driver_.Lookup(1, "fifo"), 0, 0), EINVAL);
-  EXPECT_EQ(Setup(driver_.Lookup(1, "link"), 0, 0), EINVAL);
-  EXPECT_NE(Setup(99999, 0, 0), 0);
-  EXPECT_NE(Setup(0, 0, 0), 0);
+  EXPECT_EQ(MapRange(1, 0, 0), EINVAL);
+  EXPECT_EQ(MapRange(driver_.Lookup(1, "fifo"), 0, 0), EINVAL);
+  EXPECT_EQ(MapRange(driver_.Lookup(1, "link"), 0, 0), EINVAL);
+  EXPECT_NE(MapRange(99999, 0, 0), 0);
+  EXPECT_NE(MapRange(0, 0, 0), 0);
   EXPECT_EQ(mapper_->maps, 0);
 }
 

@@ -31,9 +31,10 @@ bool UserNamespacesWork();
 }  // namespace crosvm::testing
 
 // First in a test (or SetUp()) that jails something.
-#define CROSVM_REQUIRE_USER_NAMESPACES()                                                  \
-  if (!::crosvm::testing::UserNamespacesWork()) GTEST_SKIP() << "this host forbids user " \
-                                                                "namespaces"
+#define CROSVM_REQUIRE_USER_NAMESPACES()        \
+  if (!::crosvm::testing::UserNamespacesWork()) \
+  GTEST_SKIP() << "this host forbids user "     \
+                  "namespaces"
 
 #define CROSVM_CHILD_MAIN(name)                                       \
   static int ChildMain_##name(int argc, char** argv);                 \
