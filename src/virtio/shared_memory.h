@@ -8,8 +8,11 @@
 // the guest can lie in it, and no device process has it.
 //
 // Where no file is mapped the guest reads zeroes and must not write. A guest that writes there, or
-// into a mapping that is for reading, and one that touches what a file no longer has (it was cut
-// off on the host) makes KVM_RUN fail with EFAULT.
+// into a mapping that is for reading, or touches what a file no longer has (it was made shorter on
+// the host) has an access that the host cannot carry out. KVM then takes the page for one that is
+// still on its way: the vCPU, or in guest user space the task, tries again until there is something
+// (async page faults, with no way to tell it otherwise). Where it cannot wait, as with interrupts
+// off, KVM_RUN fails with EFAULT.
 #pragma once
 
 #include <cstdint>
