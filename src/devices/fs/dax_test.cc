@@ -56,7 +56,7 @@ class DaxTest : public ::testing::Test {
   DaxTest() { driver_.server().SetWindow(mapper_); }
 
   int MapRange(uint64_t node, uint64_t offset, uint64_t place, uint64_t length = kRange,
-            uint64_t flags = kRead) {
+               uint64_t flags = kRead) {
     fuse_setupmapping_in in{};
     in.fh = std::numeric_limits<uint64_t>::max();  // as Linux
     in.foffset = offset;
