@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/mount.h>
+#include <linux/securebits.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -96,6 +98,14 @@ bool SetEffectiveGroup(gid_t group) {
   return syscall(SYS_setresgid, -1, group, -1) == 0;
 }
 
+// A change of user leaves the thread its capabilities, as in the jail, where that is locked: whether
+// a caller may create something has been checked by the guest, which alone knows all his groups.
+void KeepCapabilitiesOverUsers() {
+  const int bits = prctl(PR_GET_SECUREBITS);
+  if (bits < 0 || (bits & SECBIT_NO_SETUID_FIXUP) != 0) return;
+  prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP);  // as root; others cannot change users
+}
+
 }  // namespace
 
 Result<std::vector<jail::IdMap>> ParseIdMap(std::string_view text) {
@@ -123,6 +133,7 @@ Result<std::vector<jail::IdMap>> DefaultGroupMap() {
 Status EnterWorkerThread(sys::BorrowedFd self_fds) {
   if (unshare(CLONE_FS) != 0) return FailErrno("a working directory for a thread of its own");
   umask(0);
+  KeepCapabilitiesOverUsers();
   if (fchdir(self_fds.get()) != 0) return FailErrno("entering /proc/self/fd");
   thread_state = ThreadState{};
   thread_state.umask_known = true;

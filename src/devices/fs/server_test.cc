@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/fs.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -307,6 +308,32 @@ TEST_F(ServerTest, FilesBelongToWhoMakesThem) {
   EXPECT_EQ(fuse_.Write(file.node, file.handle, 0, "x").error, 0);
 }
 
+TEST_F(ServerTest, SetIdBitsAreClearedAlsoAfterAnotherUserMadeAFile) {
+  const auto file = fuse_.Create(kRoot, "file");
+  ASSERT_EQ(chmod(dir_.path().c_str(), 0777), 0);
+  fuse_.Write(file.node, file.handle, 0, "x", FUSE_WRITE_KILL_SUIDGID);
+  fuse_.BeUser(1000, 2000);
+  fuse_.Create(kRoot, "other");
+  ASSERT_EQ(chmod((dir_ / "file").c_str(), 06755), 0);
+  fuse_.Write(file.node, file.handle, 0, "x", FUSE_WRITE_KILL_SUIDGID);
+  struct stat status{};
+  ASSERT_EQ(stat((dir_ / "file").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0755u);
+}
+
+// The guest's kernel has seen that one of the user's other groups may write here.
+TEST_F(ServerTest, FilesAreMadeByTheRightOfASupplementaryGroup) {
+  ASSERT_EQ(chown(dir_.path().c_str(), 0, 3000), 0);
+  ASSERT_EQ(chmod(dir_.path().c_str(), 0770), 0);
+  fuse_.BeUser(1000, 2000);
+  EXPECT_EQ(fuse_.Create(kRoot, "file").error, 0);
+  const fuse_mkdir_in make{.mode = 0755, .umask = 0};
+  EXPECT_EQ(fuse_.Send(FUSE_MKDIR, kRoot, Struct(make).Text("sub")).error, 0);
+  struct stat status{};
+  ASSERT_EQ(stat((dir_ / "sub").c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, 1000u);
+}
+
 TEST_F(ServerTest, ExtendedAttributes) {
   const auto file = fuse_.Create(kRoot, "file");
   const auto set = [&](std::string_view name, std::string_view value, uint32_t flags) {
@@ -444,6 +471,34 @@ TEST_F(ServerTest, ManyFilesNeedFewDescriptors) {
     fuse_.Release(file, open.handle);
   }
   EXPECT_LE(fuse_.share().descriptors(), 128u);
+}
+
+// As `find DIR -type f -exec sha256sum` sees a tree: every file is known, opened and read.
+TEST_F(ServerTest, ALargeTreeIsReadWithFewDescriptors) {
+  constexpr int kDirectories = 80;
+  constexpr int kFiles = 50;
+  FuseDriver fuse(dir_.path(), {.share = {.max_nodes = 32768, .max_descriptors = 64}});
+  for (int i = 0; i < kDirectories; ++i) {
+    const std::string sub = fmt::format("d{}", i);
+    ASSERT_EQ(mkdir((dir_ / sub).c_str(), 0755), 0);
+    for (int k = 0; k < kFiles; ++k) dir_.Write(fmt::format("{}/f{}", sub, k), sub);
+  }
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few{.rlim_cur = 200, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  int right = 0;
+  for (int i = 0; i < kDirectories; ++i) {
+    const std::string sub = fmt::format("d{}", i);
+    const uint64_t directory = fuse.Lookup(kRoot, sub);
+    for (int k = 0; k < kFiles; ++k) {
+      const auto file = fuse.Open(fuse.Lookup(directory, fmt::format("f{}", k)));
+      right += fuse.Read(file.node, file.handle, 0, 100).text() == sub;
+      fuse.Release(file.node, file.handle);
+    }
+  }
+  EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(right, kDirectories * kFiles);
 }
 
 TEST_F(ServerTest, LimitsAreErrorsOfOneRequest) {
