@@ -98,8 +98,9 @@ bool SetEffectiveGroup(gid_t group) {
   return syscall(SYS_setresgid, -1, group, -1) == 0;
 }
 
-// A change of user leaves the thread its capabilities, as in the jail, where that is locked: whether
-// a caller may create something has been checked by the guest, which alone knows all his groups.
+// A change of user leaves the thread its capabilities, as in the jail, where that is locked:
+// whether a caller may create something has been checked by the guest, which alone knows all his
+// groups.
 void KeepCapabilitiesOverUsers() {
   const int bits = prctl(PR_GET_SECUREBITS);
   if (bits < 0 || (bits & SECBIT_NO_SETUID_FIXUP) != 0) return;

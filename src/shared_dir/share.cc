@@ -349,7 +349,8 @@ OrErrno<sys::UniqueFd> Share::OpenByName(const NodePlace& place, int flags) {
   }
   const struct statx attributes = TRY(StatAt(*file, ""));
   if (KeyOf(attributes) != place.key) return Refuse(ESTALE);
-  // Only once it is sure to be the file that is meant.
+  // Only once it is sure to be the file that is meant. Linux truncates also what is only read.
+  if ((flags & O_TRUNC) != 0 && (flags & O_ACCMODE) == O_RDONLY) return Reopen(*file, flags);
   if ((flags & O_TRUNC) != 0 && ftruncate(file->get(), 0) != 0) return RefuseLast();
   return file;
 }

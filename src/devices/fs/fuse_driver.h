@@ -153,6 +153,22 @@ class FuseDriver {
     return result;
   }
 
+  // A request of a real kernel. Empty: it wants no answer.
+  std::vector<char> Pass(std::span<const char> request) {
+    constexpr uint32_t kRoom = kMaxTransfer + 65536;
+    const memory::GuestAddr in(0x1000);
+    const memory::GuestAddr out(0x200000);
+    // SAFETY: bytes as bytes.
+    EXPECT_TRUE(
+        memory_.WriteBytes(in, {reinterpret_cast<const uint8_t*>(request.data()), request.size()}));
+    const memory::GuestSlice readable[] = {*memory_.Slice(in, request.size())};
+    const memory::GuestSlice writable[] = {*memory_.Slice(out, kRoom)};
+    std::vector<char> answer(server_->Handle(readable, writable, worker_, false));
+    // SAFETY: as above.
+    EXPECT_TRUE(memory_.ReadBytes(out, {reinterpret_cast<uint8_t*>(answer.data()), answer.size()}));
+    return answer;
+  }
+
   void BeUser(uint32_t user, uint32_t group) {
     user_ = user;
     group_ = group;

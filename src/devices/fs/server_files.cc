@@ -66,11 +66,12 @@ OrErrno<uint64_t> Transfer(std::span<iovec> iovecs, uint64_t offset, Call&& call
 // --- opening -------------------------------------------------------------------------------------
 
 int Server::HostFlags(uint32_t flags) const {
-  int host = static_cast<int>(flags) & (O_ACCMODE | O_APPEND | O_TRUNC | O_SYNC | O_DSYNC | O_EXCL);
-  if (Negotiated(FUSE_WRITEBACK_CACHE)) {
-    // The guest's kernel reads pages that are written in part, and places appended data itself.
-    if ((host & O_ACCMODE) == O_WRONLY) host = (host & ~O_ACCMODE) | O_RDWR;
-    host &= ~O_APPEND;
+  // Not O_APPEND: each write says whether it appends, as that can change (F_SETFL), and pages of a
+  // mapping come by any of the file's handles.
+  int host = static_cast<int>(flags) & (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_EXCL);
+  // The guest's kernel reads pages that are written in part.
+  if (Negotiated(FUSE_WRITEBACK_CACHE) && (host & O_ACCMODE) == O_WRONLY) {
+    host = (host & ~O_ACCMODE) | O_RDWR;
   }
   return host;
 }
@@ -213,8 +214,12 @@ OkOrErrno Server::Write(Request& request, Attempt& attempt) {
   if (in.size > kMaxTransfer) return Refuse(EINVAL);
   const std::span<iovec> iovecs = TRY(request.TakeData(in.size));
   shared_dir::KeepSetIdBits((in.write_flags & FUSE_WRITE_KILL_SUIDGID) == 0);
+  // With its own cache the guest's kernel places appended data itself; and what a predecessor may
+  // have appended is written to the same place once more.
+  const bool append = (in.flags & O_APPEND) != 0 && (in.write_flags & FUSE_WRITE_CACHE) == 0 &&
+                      !Negotiated(FUSE_WRITEBACK_CACHE) && attempt.before == Stage::kNone;
   const uint64_t done = TRY(Transfer(iovecs, in.offset, [&](iovec* data, int count, off_t at) {
-    return pwritev(file->fd().get(), data, count, at);
+    return pwritev2(file->fd().get(), data, count, at, append ? RWF_APPEND : 0);
   }));
   out.size = static_cast<uint32_t>(done);
   attempt.result = static_cast<int64_t>(done);
@@ -247,6 +252,9 @@ OkOrErrno Server::Fallocate(Request& request, Attempt& attempt) {
 
 OkOrErrno Server::Lseek(Request& request, Attempt&) {
   const fuse_lseek_in in = TRY(request.Take<fuse_lseek_in>());
+  // The guest's kernel asks without writing its cache back first: what it holds would be a hole,
+  // and cp(1) would leave it out. Upon this it takes all of a file for data.
+  if (Negotiated(FUSE_WRITEBACK_CACHE)) return Refuse(ENOSYS);
   const std::shared_ptr<OpenFile> file = TRY(open_->Get(in.fh));
   if (file->is_directory || in.offset > INT64_MAX) return Refuse(EINVAL);
   // The others the guest's kernel answers itself. Positions are not used otherwise.

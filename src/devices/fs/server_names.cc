@@ -163,8 +163,16 @@ OkOrErrno Server::SetAttr(Request& request, Attempt&) {
     const auto found = open_->Get(in.fh);
     if (found.has_value() && (*found)->node == request.node()) file = *found;
   }
-  return PutAttributes(
-      request, share_->Change(request.node(), file ? file->fd() : sys::BorrowedFd(), change));
+  const OrErrno<struct statx> changed =
+      share_->Change(request.node(), file ? file->fd() : sys::BorrowedFd(), change);
+  // With its own cache the guest's kernel writes times back also of a file that it has just
+  // deleted; an error would come out of the next syncfs(2).
+  const bool only_times = (in.valid & ~uint32_t{FATTR_MTIME | FATTR_CTIME}) == 0;
+  if (!changed.has_value() && changed.error().value == ESTALE && only_times &&
+      Negotiated(FUSE_WRITEBACK_CACHE)) {
+    return request.PutStruct(fuse_attr_out{});
+  }
+  return PutAttributes(request, changed);
 }
 
 OkOrErrno Server::ReadLink(Request& request, Attempt&) {

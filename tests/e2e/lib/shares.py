@@ -30,5 +30,5 @@ class LoopFileSystem:
 def MakeExt4(image, mib):
     with open(image, "wb") as file:
         file.truncate(mib << 20)
-    subprocess.run(["/sbin/mkfs.ext4", "-q", "-m", "0", image], check=True)
+    subprocess.run(["/sbin/mkfs.ext4", "-q", "-m", "0", "-b", "4096", image], check=True)
     return image

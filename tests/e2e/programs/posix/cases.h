@@ -1,5 +1,6 @@
-// What the cases of posix_cases are written with. A case is a function without arguments; it starts as root, with
-// umask 0, in an empty directory of its own, in a process of its own. Each of its checks that fails prints a line.
+// What the cases of posix_cases are written with. A case is a function without arguments; it starts
+// as root, with umask 0, in an empty directory of its own, in a process of its own. Each of its
+// checks that fails prints a line.
 #pragma once
 #include <errno.h>
 #include <fcntl.h>
@@ -54,7 +55,7 @@ void AsRoot(void);
 // Makes a file with that text and mode; as whom the caller is.
 void Make(const char* path, const char* text, mode_t mode);
 void MakeDir(const char* path, mode_t mode);
-int Touch(const char* path);  // O_CREAT | O_EXCL; the result of open, closed
+int Touch(const char* path);         // O_CREAT | O_EXCL; the result of open, closed
 struct stat Stat(const char* path);  // lstat; zeros when that fails
 mode_t Mode(const char* path);       // with the set-id and sticky bits, without the type
 // The file has exactly that text.

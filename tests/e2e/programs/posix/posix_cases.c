@@ -1,6 +1,7 @@
 // posix_cases DIR [PREFIX]: what POSIX and Linux promise of a file system, tried in DIR, as root and as users. With PREFIX
 // only the cases whose names begin so. A line for each check that fails, then `N passed, N failed` of cases.
 #include <ftw.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -22,6 +23,7 @@ static void RunHere(const struct Case* entry) {
   extern int failed_checks;
   extern const char* case_name;
   case_name = entry->name;
+  if (getenv("VERBOSE") != NULL) printf("%s\n", entry->name), fflush(stdout);
   entry->run();
   AsRoot();
   fflush(stdout);
@@ -50,6 +52,7 @@ static int Run(const struct Case* entry) {
 
 int main(int argc, char** argv) {
   if (argc == 2 && strcmp(argv[1], "--owner") == 0) return 40 + (int)(geteuid() % 10);  // user.set_user_program
+  prctl(PR_SET_SECUREBITS, 0);  // a user has no capabilities, whatever started this
   if (argc < 2 || chdir(argv[1]) != 0) return 2;
   const char* const prefix = argc > 2 ? argv[2] : "";
   int passed = 0;
