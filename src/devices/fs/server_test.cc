@@ -148,53 +148,6 @@ TEST_F(ServerTest, OpenFlags) {
   EXPECT_EQ(fuse_.Open(node, O_RDONLY, FUSE_OPENDIR).error, ENOTDIR);
 }
 
-// Whether a write appends is said by the write: fcntl(2) changes it, and mapped pages come by any
-// handle.
-TEST_F(ServerTest, OnlyAppendingWritesAppend) {
-  dir_.Write("file", "0123");
-  const uint64_t node = fuse_.Lookup(kRoot, "file");
-  const auto file = fuse_.Open(node, O_RDWR | O_APPEND);
-  const auto write = [&](std::string_view text, uint32_t flags, uint32_t write_flags) {
-    fuse_write_in in{};
-    in.fh = file.handle;
-    in.size = static_cast<uint32_t>(text.size());
-    in.flags = flags;
-    in.write_flags = write_flags;
-    EXPECT_EQ(fuse_.Send(FUSE_WRITE, node, Struct(in).Raw(text)).error, 0);
-  };
-  write("a", O_RDWR | O_APPEND, 0);
-  EXPECT_EQ(dir_.Read("file"), "0123a");
-  write("b", O_RDWR, 0);
-  EXPECT_EQ(dir_.Read("file"), "b123a");
-  write("cc", O_RDWR | O_APPEND, FUSE_WRITE_CACHE);
-  EXPECT_EQ(dir_.Read("file"), "cc23a");
-}
-
-// What Linux does before Lseek would be right: it does not write its cache back.
-TEST(WritebackTest, HolesAreNotTold) {
-  const TestDirectory dir;
-  dir.Write("file", "text");
-  FuseDriver fuse(dir.path(), {.server = {.cache = Cache::kAlways, .writeback = true}});
-  const uint64_t node = fuse.Lookup(kRoot, "file");
-  fuse_lseek_in in{};
-  in.fh = fuse.Open(node).handle;
-  in.whence = SEEK_DATA;
-  EXPECT_EQ(fuse.Send(FUSE_LSEEK, node, Struct(in)).error, ENOSYS);
-}
-
-TEST(WritebackTest, TimesOfADeletedFileAreNobodysError) {
-  const TestDirectory dir;
-  dir.Write("file", "text");
-  FuseDriver fuse(dir.path(), {.server = {.cache = Cache::kAlways, .writeback = true}});
-  const uint64_t node = fuse.Lookup(kRoot, "file");
-  ASSERT_EQ(fuse.Send(FUSE_UNLINK, kRoot, Text("file")).error, 0);
-  fuse_setattr_in times{};
-  times.valid = FATTR_MTIME | FATTR_CTIME;
-  EXPECT_EQ(fuse.Send(FUSE_SETATTR, node, Struct(times)).error, 0);
-  times.valid |= FATTR_SIZE;
-  EXPECT_EQ(fuse.Send(FUSE_SETATTR, node, Struct(times)).error, ESTALE);
-}
-
 TEST_F(ServerTest, Directories) {
   const FuseDriver::Answer made =
       fuse_.Send(FUSE_MKDIR, kRoot, Struct(fuse_mkdir_in{.mode = 0777, .umask = 027}).Text("sub"));
