@@ -153,8 +153,17 @@ class FuseDriver {
     return result;
   }
 
-  // A request of a real kernel. Empty: it wants no answer.
-  std::vector<char> Pass(std::span<const char> request) {
+  // A request of a real kernel. Empty: it wants no answer. One that it sends again after its server
+  // died (FUSE_NOTIFY_RESEND) is recovered.
+  std::vector<char> Pass(std::span<const char> message) {
+    constexpr uint64_t kResent = 1ULL << 63;  // FUSE_UNIQUE_RESEND
+    std::vector<char> request(message.begin(), message.end());
+    fuse_in_header header{};
+    memcpy(&header, request.data(), sizeof(header));
+    const bool recovered = (header.unique & kResent) != 0;
+    const uint64_t unique = header.unique;
+    header.unique &= ~kResent;
+    memcpy(request.data(), &header, sizeof(header));
     constexpr uint32_t kRoom = kMaxTransfer + 65536;
     const memory::GuestAddr in(0x1000);
     const memory::GuestAddr out(0x200000);
@@ -163,9 +172,12 @@ class FuseDriver {
         memory_.WriteBytes(in, {reinterpret_cast<const uint8_t*>(request.data()), request.size()}));
     const memory::GuestSlice readable[] = {*memory_.Slice(in, request.size())};
     const memory::GuestSlice writable[] = {*memory_.Slice(out, kRoom)};
-    std::vector<char> answer(server_->Handle(readable, writable, worker_, false));
+    std::vector<char> answer(server_->Handle(readable, writable, worker_, recovered));
     // SAFETY: as above.
     EXPECT_TRUE(memory_.ReadBytes(out, {reinterpret_cast<uint8_t*>(answer.data()), answer.size()}));
+    if (!answer.empty()) {
+      memcpy(answer.data() + offsetof(fuse_out_header, unique), &unique, sizeof(unique));
+    }
     return answer;
   }
 

@@ -3,12 +3,20 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <random>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -20,49 +28,112 @@ namespace {
 
 constexpr size_t kBuffer = kMaxTransfer + 65536;
 
-// A mount of a directory, served by threads until it is gone.
+sys::UniqueFd MountFuse(const std::string& place) {
+  sys::UniqueFd device = std::move(*sys::Open("/dev/fuse", O_RDWR));
+  const std::string data = fmt::format(
+      "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other", device.get());
+  EXPECT_EQ(mount("crosvm", place.c_str(), "fuse.crosvm", 0, data.c_str()), 0) << strerror(errno);
+  return device;
+}
+
+// Serves requests until the file system is unmounted, or so many.
+void ServeRequests(FuseDriver& driver, sys::BorrowedFd device, unsigned most = 0) {
+  std::vector<char> request(kBuffer);
+  for (unsigned served = 0; most == 0 || served < most; ++served) {
+    const ssize_t got = read(device.get(), request.data(), request.size());
+    if (got < 0 && errno == ENODEV) return;  // unmounted
+    if (got < 0) continue;                   // interrupted before it was read
+    const std::vector<char> answer = driver.Pass({request.data(), static_cast<size_t>(got)});
+    if (answer.empty()) continue;
+    // ENOENT: nobody waits for it any more.
+    EXPECT_TRUE(write(device.get(), answer.data(), answer.size()) >= 0 || errno == ENOENT)
+        << strerror(errno);
+  }
+}
+
+// A mount of a directory, served by a thread until it is gone.
 class KernelMount {
  public:
-  // With `life` each server is replaced by another after so many requests.
-  KernelMount(const std::string& directory, std::string place, const FuseDriverOptions& options,
-              unsigned life = 0)
-      : driver_(directory, options), place_(std::move(place)), life_(life) {
-    device_ = std::move(*sys::Open("/dev/fuse", O_RDWR));
-    const std::string data = fmt::format(
-        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other", device_.get());
-    mounted_ = mount("crosvm", place_.c_str(), "fuse.crosvm", 0, data.c_str()) == 0;
-    EXPECT_TRUE(mounted_) << strerror(errno);
-    if (mounted_) server_ = std::thread([this] { Serve(); });
+  KernelMount(const std::string& directory, std::string place, const FuseDriverOptions& options)
+      : driver_(directory, options), place_(std::move(place)), device_(MountFuse(place_)) {
+    server_ = std::thread([this] {
+      ASSERT_TRUE(shared_dir::EnterWorkerThread(driver_.share().self_fds()).has_value());
+      ServeRequests(driver_, device_);
+    });
   }
   ~KernelMount() {
-    if (!mounted_) return;
     umount2(place_.c_str(), MNT_DETACH);
     server_.join();
   }
 
  private:
-  void Serve() {
-    ASSERT_TRUE(shared_dir::EnterWorkerThread(driver_.share().self_fds()).has_value());
-    std::vector<char> request(kBuffer);
-    for (unsigned served = 0;; ++served) {
-      if (life_ != 0 && served % life_ == life_ - 1) driver_.Restart();
-      const ssize_t got = read(device_.get(), request.data(), request.size());
-      if (got < 0 && errno == ENODEV) return;  // unmounted
-      if (got < 0) continue;                   // interrupted before it was read
-      const std::vector<char> answer = driver_.Pass({request.data(), static_cast<size_t>(got)});
-      if (answer.empty()) continue;
-      // ENOENT: nobody waits for it any more.
-      EXPECT_TRUE(write(device_.get(), answer.data(), answer.size()) >= 0 || errno == ENOENT)
-          << strerror(errno);
+  FuseDriver driver_;
+  const std::string place_;
+  const sys::UniqueFd device_;
+  std::thread server_;
+};
+
+// A mount whose server is a process that is killed (SIGKILL) and followed by another every few
+// milliseconds, as the VMM does for its guests: with the same memory, and what was in flight again.
+class KilledMount {
+ public:
+  KilledMount(const std::string& directory, std::string place, const FuseDriverOptions& options)
+      : driver_(directory, options), place_(std::move(place)), device_(MountFuse(place_)) {
+    void* const shared =
+        mmap(nullptr, sizeof(State), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    state_ = new (shared) State;
+    supervisor_ = fork();
+    if (supervisor_ != 0) return;
+    Supervise();
+    _exit(0);
+  }
+  // Gives how many were killed.
+  unsigned End() {
+    state_->stop = true;
+    umount2(place_.c_str(), MNT_DETACH);
+    waitpid(supervisor_, nullptr, 0);
+    return state_->kills;
+  }
+
+ private:
+  struct State {
+    std::atomic<bool> stop{false};
+    std::atomic<unsigned> kills{0};
+  };
+
+  pid_t StartServer() {
+    const pid_t child = fork();
+    if (child != 0) return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    driver_.Restart();
+    // Whatever the predecessor had in hand comes once more.
+    const fuse_out_header again{
+        .len = sizeof(fuse_out_header), .error = kNotifyResend, .unique = 0};
+    if (write(device_.get(), &again, sizeof(again)) < 0) _exit(1);
+    ServeRequests(driver_, device_);
+    _exit(0);
+  }
+  void Supervise() {
+    std::mt19937 random(1);
+    while (true) {
+      const pid_t server = StartServer();
+      std::this_thread::sleep_for(std::chrono::milliseconds(40 + random() % 40));
+      if (state_->stop) {
+        waitpid(server, nullptr, 0);
+        return;
+      }
+      kill(server, SIGKILL);
+      waitpid(server, nullptr, 0);
+      ++state_->kills;
     }
   }
 
+  static constexpr int kNotifyResend = 7;  // FUSE_NOTIFY_RESEND, Linux 6.9
   FuseDriver driver_;
   const std::string place_;
-  const unsigned life_;
-  sys::UniqueFd device_;
-  bool mounted_ = false;
-  std::thread server_;
+  const sys::UniqueFd device_;
+  State* state_ = nullptr;
+  pid_t supervisor_ = 0;
 };
 
 struct Kind {
@@ -151,15 +222,25 @@ TEST_P(KernelTest, PosixCases) {
   EXPECT_EQ(failed, listed) << output;
 }
 
-// Random operations with a model, while one server after another takes over.
-TEST_P(KernelTest, LoadsOverSuccessors) {
+// Random operations with a model, while one server after another is killed.
+TEST_P(KernelTest, LoadsUnderKills) {
+  utsname kernel{};
+  uname(&kernel);
+  if (strverscmp(kernel.release, "6.9") < 0) GTEST_SKIP() << "the kernel does not send again";
+  const char* const times_text = getenv("CROSVM_TORTURE");
+  const int times = times_text == nullptr ? 1 : atoi(times_text);
   const std::string fsx = Build("fsx.c", dir_ / "fsx");
   const std::string storm = Build("name_storm.c", dir_ / "name_storm");
-  const KernelMount mount(dir_ / "below", dir_ / "mnt", Options(), 50);
-  const std::string data = OutputOf(fmt::format("{} {}/file 1 800", fsx, dir_ / "mnt"));
+  KilledMount mount(dir_ / "below", dir_ / "mnt", Options());
+  const std::string data = OutputOf(fmt::format("{} {}/file 1 {}", fsx, dir_ / "mnt", 500 * times));
   EXPECT_NE(data.find("are right"), std::string::npos) << data;
-  const std::string names = OutputOf(fmt::format("{} {} 1 32 20 2", storm, dir_ / "mnt"));
+  const std::string names =
+      OutputOf(fmt::format("{} {} 1 32 {} 2", storm, dir_ / "mnt", 15 * times));
   EXPECT_NE(names.find("are right"), std::string::npos) << names;
+  const unsigned kills = mount.End();
+  EXPECT_GT(kills, 3u);
+  RecordProperty("kills", static_cast<int>(kills));
+  printf("%u kills\n", kills);
 }
 
 INSTANTIATE_TEST_SUITE_P(
