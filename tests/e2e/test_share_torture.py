@@ -1,6 +1,7 @@
 """Shared directories under load that checks itself, with kill -9, full and failing disks, and changes from both sides.
 
-The sizes are for a few minutes on an emulated machine; CROSVM_TORTURE=N makes loads and kills N times as many.
+The sizes are for a few minutes on an emulated machine; CROSVM_TORTURE=N makes loads and kills N times as many. The same loads run natively
+below the kernel's own FUSE client, with every kind of cache, in src/devices/fs/kernel_test.cc.
 """
 import contextlib
 import os
@@ -95,49 +96,40 @@ class ShareTortureTest(E2eTest):
 
 
 class ShareLoads(ShareTortureTest):
-    """Loads that check themselves: undisturbed, while the process dies, while the host works in the same tree."""
+    """Loads that check themselves, while the process dies, and while the host works in the same tree."""
 
     def test_1_boot(self):
-        self.BootWith({"data": "cache=auto", "never": "cache=never", "back": "cache=always:writeback=true:timeout=3600"})
+        self.BootWith({"data": "cache=auto", "never": "cache=never"})
 
-    def test_2_fsx(self):
-        for tag in ("data", "never", "back"):
-            for seed in (1, 2):
-                self.assertIn("are right, missing 0x4\n",  # the host's memory file system has no FALLOC_FL_ZERO_RANGE
-                              self.Shared().Check(f"/tmp/tools/fsx /tmp/{tag}/file {seed} {500 * TIMES}", 60 * TIMES))
-
-    def test_3_fio(self):
+    def test_2_fio(self):
         for engine in ("psync", "mmap"):
             self.Shared().Check(FIO.format(engine=engine), 60)
 
-    def test_4_names(self):
-        for tag in ("data", "never", "back"):
-            self.Shared().Check(f"/tmp/tools/name_storm /tmp/{tag} 1 32 {20 * TIMES} 3 && rm -r /tmp/{tag}/d?", 60 * TIMES)
-
-    def test_5_killed_under_load(self):
+    def test_3_killed_under_load(self):
         vm = self.Shared()
         vm.Check("cd /tmp/data && dd if=/dev/urandom of=synced bs=64k count=16 2>/dev/null && sync synced && cp synced /tmp/synced")
         before = images.Sha256(self.Host("data", "synced"))
         with self.KilledEvery(1, 0.5) as kills:
-            output = vm.Check(f"cd /tmp && (tools/fsx data/file 7 {2000 * TIMES} > fsx.log 2>&1; echo $? >> fsx.log) & "
-                              f"/tmp/tools/name_storm /tmp/data 1 32 {40 * TIMES} 9; status=$?; wait; cat /tmp/fsx.log; "
+            output = vm.Check(f"cd /tmp && (tools/fsx data/file 7 {200 * TIMES} > fsx.log 2>&1; echo $? >> fsx.log) & "
+                              f"/tmp/tools/name_storm /tmp/data 1 32 {8 * TIMES} 9; status=$?; wait; cat /tmp/fsx.log; "
                               "cmp /tmp/synced /tmp/data/synced && [ $status = 0 ]", 120 * TIMES)
         self.assertIn("fsx: ", output)
         self.assertIn("are right, missing 0x4\n0\n", output)
         self.assertIn("name_storm: ", output)
-        self.assertGreater(len(kills), 5 * TIMES)
-        print(f"      {len(kills)} kills", flush=True)
+        self.assertGreater(len(kills), 3 * TIMES)
+        if TIMES > 1:
+            print(f"      {len(kills)} kills", flush=True)
         self.assertEqual(images.Sha256(self.Host("data", "synced")), before)
         vm.Check("rm -r /tmp/data/d?")
 
-    def test_6_host_and_guest_in_one_tree(self):
+    def test_4_host_and_guest_in_one_tree(self):
         """Each side sees its own changes and loses none by the other's."""
         vm = self.Shared()
         for directory in ("d0", "d1", "d2"):
             os.mkdir(self.Host("never", directory))
         host = subprocess.Popen([os.path.join(self.tools, "name_storm"), self.Host("never"), "101", "4", str(3000 * TIMES), "4"],
                                 stdout=subprocess.PIPE, text=True)
-        output = vm.Check(f"/tmp/tools/name_storm /tmp/never 1 8 {60 * TIMES} 5", 60 * TIMES)
+        output = vm.Check(f"/tmp/tools/name_storm /tmp/never 1 8 {25 * TIMES} 5", 60 * TIMES)
         said, _ = host.communicate(timeout=600)
         self.assertEqual(host.returncode, 0, said)
         self.assertIn("are right", output)
@@ -147,7 +139,7 @@ class ShareLoads(ShareTortureTest):
                  for name in names]
         self.assertEqual(listed, sorted([*there, "d0", "d1", "d2"]))
 
-    def test_7_power_off(self):
+    def test_5_power_off(self):
         self.Shared().PowerOff()
 
 
