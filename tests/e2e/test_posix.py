@@ -9,7 +9,6 @@ from e2e import E2eTest
 
 # Kind of share: options of the host, mount command in the guest.
 VIRTIOFS = "mount -t virtiofs {tag} /tmp/{tag}"
-P9 = "mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,{more} {tag} /tmp/{tag}"
 MAPS = "uidmap=0 100000 65536:gidmap=0 100000 65536"
 KINDS = {
     "never": ("type=fs:cache=never:posix_acl", VIRTIOFS),
@@ -17,8 +16,7 @@ KINDS = {
     "always": ("type=fs:cache=always:timeout=3600:posix_acl", VIRTIOFS),
     "back": ("type=fs:cache=always:timeout=3600:writeback=true:posix_acl", VIRTIOFS),
     "maps": (f"type=fs:cache=auto:posix_acl:{MAPS}", VIRTIOFS),
-    "p9": ("type=9p", P9.replace("{more}", "access=client")),
-    "p9mmap": ("type=9p", P9.replace("{more}", "access=client,cache=mmap")),
+    "p9": ("type=9p", "mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000 {tag} /tmp/{tag}"),
 }
 
 # CROSVM_POSIX_ALL=1 tries them all, some minutes each on an emulated machine. src/devices/fs/kernel_test.cc runs the cases with
@@ -29,7 +27,7 @@ if not os.environ.get("CROSVM_POSIX_ALL"):
 
 def Deviations(kind):
     """The cases that fail and are listed, with the reason in docs/shared-dirs.md."""
-    kinds = {kind} if kind.startswith("p9") else {kind, "jail"}
+    kinds = {kind} if kind == "p9" else {kind, "jail"}
     with open(os.path.join(shares.PROGRAMS, "posix", "deviations.txt"), encoding="ascii") as file:
         lines = [line.split() for line in file if not line.startswith("#")]
     return {words[0] for words in lines if kinds & set(words[1:])}

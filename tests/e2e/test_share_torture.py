@@ -109,7 +109,7 @@ class ShareLoads(ShareTortureTest):
         vm = self.Shared()
         vm.Check("cd /tmp/data && dd if=/dev/urandom of=synced bs=64k count=16 2>/dev/null && sync synced && cp synced /tmp/synced")
         before = images.Sha256(self.Host("data", "synced"))
-        with self.KilledEvery(1, 0.5) as kills:
+        with self.KilledEvery(1, 2) as kills:
             output = vm.Check(f"cd /tmp && (tools/fsx data/file 7 {200 * TIMES} > fsx.log 2>&1; echo $? >> fsx.log) & "
                               f"/tmp/tools/name_storm /tmp/data 1 32 {8 * TIMES} 9; status=$?; wait; cat /tmp/fsx.log; "
                               "cmp /tmp/synced /tmp/data/synced && [ $status = 0 ]", 120 * TIMES)
