@@ -116,7 +116,7 @@ class ShareLoads(ShareTortureTest):
         self.assertIn("fsx: ", output)
         self.assertIn("are right, missing 0x4\n0\n", output)
         self.assertIn("name_storm: ", output)
-        self.assertGreater(len(kills), 3 * TIMES)
+        self.assertGreater(len(kills), 2)
         if TIMES > 1:
             print(f"      {len(kills)} kills", flush=True)
         self.assertEqual(images.Sha256(self.Host("data", "synced")), before)
