@@ -3,7 +3,8 @@
 #   crosvm_policy(COMPONENT devices/block NAME block FILE block.policy)
 #
 # makes the header "policies/block.h", which defines crosvm::policies::kBlock (a jail::Filter), and lets the component
-# include it. Beside FILE may stand block.x86_64.policy and block.aarch64.policy with what only one architecture has. The
+# include it. Beside the header lies block.rules, the list of what is in the filter, for `tests/e2e/run --policy-usage`.
+# Beside FILE may stand block.x86_64.policy and block.aarch64.policy with what only one architecture has. The
 # policies of src/jail/policies/ can be included by name; common.ARCH.policy, and sanitizer.policy in a sanitizer build,
 # are always part of it.
 
@@ -17,6 +18,7 @@ function(crosvm_policy)
   set(dir ${CMAKE_SOURCE_DIR}/src/${arg_COMPONENT})
   set(shared ${CMAKE_SOURCE_DIR}/src/jail/policies)
   set(header ${CMAKE_BINARY_DIR}/generated/policies/${arg_NAME}.h)
+  set(rules ${CMAKE_BINARY_DIR}/generated/policies/${arg_NAME}.rules)
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/generated/policies)
   get_filename_component(stem ${arg_FILE} NAME_WE)
 
@@ -33,9 +35,9 @@ function(crosvm_policy)
     endif()
   endforeach()
   add_custom_command(
-    OUTPUT ${header}
+    OUTPUT ${header} ${rules}
     COMMAND crosvm_policy_compiler --include ${shared} --header ${header} --name ${arg_NAME} --source
-            src/${arg_COMPONENT}/${arg_FILE} ${inputs}
+            src/${arg_COMPONENT}/${arg_FILE} --rules ${rules} ${inputs}
     DEPENDS crosvm_policy_compiler ${depends}
     COMMENT "Compiling policy ${arg_NAME}"
     VERBATIM)

@@ -200,6 +200,7 @@ Status Parser::AddRule(const Line& line, std::string_view name, std::string_view
     return Fail(ErrorKind::kInvalidArgument, "the policy has more than {} comparisons",
                 kMaxComparisons);
   }
+  policy_.written.push_back(rule);
   const auto [known, is_new] = rules_.try_emplace(*number, rule);
   if (is_new) return {};
   Rule& joined = known->second;

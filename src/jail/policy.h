@@ -65,6 +65,7 @@ struct Policy {
   Arch arch = kNativeArch;
   std::vector<Rule> rules;                          // ordered by number, one a number
   Action fallback = {.kind = Action::Kind::kDeny};  // for calls without a rule
+  std::vector<Rule> written;  // every rule as it stands in its file, in order, not yet joined
 };
 
 struct PolicyText {

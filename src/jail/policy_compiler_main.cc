@@ -1,5 +1,7 @@
 // crosvm_policy_compiler: compiles policies at build time to a header with one constant filter per
-// architecture, and for users to a .bpf file. See cmake/crosvm_policy.cmake and docs/jail.md.
+// architecture, and for users to a .bpf file. Beside the header it can list the rules that are in
+// the filters, which `tests/e2e/run --policy-usage` holds against the calls that processes make.
+// See cmake/crosvm_policy.cmake and docs/jail.md.
 #include <fcntl.h>
 
 #include <cstdio>
@@ -17,7 +19,7 @@ namespace {
 constexpr char kUsage[] =
     "usage: crosvm_policy_compiler [--arch ARCH] [--include DIR]... --bpf OUTPUT POLICY...\n"
     "       crosvm_policy_compiler [--include DIR]... --header OUTPUT --name NAME --source TEXT\n"
-    "                              (--arch ARCH POLICY...)...\n";
+    "                              [--rules OUTPUT] (--arch ARCH POLICY...)...\n";
 
 struct Input {
   Arch arch = kNativeArch;
@@ -29,6 +31,7 @@ struct Arguments {
   std::vector<std::string> directories;
   std::string bpf;
   std::string header;
+  std::string rules;
   std::string name;
   std::string source;
 };
@@ -54,6 +57,8 @@ Result<Arguments> ParseArguments(int argc, char** argv) {
       arguments.bpf = value;
     } else if (word == "--header") {
       arguments.header = value;
+    } else if (word == "--rules") {
+      arguments.rules = value;
     } else if (word == "--name") {
       arguments.name = value;
     } else if (word == "--source") {
@@ -113,6 +118,37 @@ Result<std::string> Header(const Arguments& arguments) {
   return text + "#endif\n\n}  // namespace crosvm::policies\n";
 }
 
+std::string Conditions(const Rule& rule) {
+  constexpr const char* kOperators[] = {"==", "!=", "<", "<=", ">", ">=", "&", "in"};
+  std::string text;
+  for (const AllOf& all : rule.any) {
+    if (all.empty()) return "always";
+    if (!text.empty()) text += " || ";
+    for (size_t i = 0; i < all.size(); ++i) {
+      text += fmt::format("{}arg{} {} {:#x}", i == 0 ? "" : " && ", all[i].argument,
+                          kOperators[static_cast<size_t>(all[i].op)], all[i].value);
+    }
+  }
+  return text.empty() ? "never" : text;
+}
+
+// Lines of fields with tabs between them: `ARCH code INSTRUCTIONS SOURCE`, and for each rule as it
+// is written `ARCH rule FILE:LINE NAME NUMBER CONDITIONS OTHERWISE`.
+Result<std::string> Rules(const Arguments& arguments) {
+  std::string text;
+  for (const Input& input : arguments.inputs) {
+    const Policy policy = TRY(ParsePolicyFiles(input.files, input.arch, arguments.directories));
+    const std::vector<sock_filter> code = TRY(CompilePolicy(policy));
+    text += fmt::format("{}\tcode\t{}\t{}\n", ArchName(input.arch), code.size(), arguments.source);
+    for (const Rule& rule : policy.written) {
+      const bool refused = rule.otherwise.kind == Action::Kind::kErrno;
+      text += fmt::format("{}\trule\t{}\t{}\t{}\t{}\t{}\n", ArchName(input.arch), rule.where,
+                          rule.name, rule.number, Conditions(rule), refused ? "refuse" : "deny");
+    }
+  }
+  return text;
+}
+
 Status WriteFile(const std::string& path, std::string_view text) {
   const sys::UniqueFd file = TRY(sys::Open(path, O_CREAT | O_TRUNC | O_WRONLY, 0644));
   return sys::WriteAll(file, text);
@@ -122,6 +158,10 @@ Status Run(int argc, char** argv) {
   const Arguments arguments = TRY(ParseArguments(argc, argv));
   if (!arguments.header.empty()) {
     const std::string text = TRY(Header(arguments));
+    if (!arguments.rules.empty()) {
+      const std::string rules = TRY(Rules(arguments));
+      TRY(WriteFile(arguments.rules, rules));
+    }
     return WriteFile(arguments.header, text);
   }
   const Input& input = arguments.inputs.back();

@@ -157,6 +157,11 @@ TEST(PolicyTest, RulesOfOneCallAreJoined) {
   EXPECT_EQ(Judge(policy, Call(kIoctl, {0, 2})), kAllow);
   EXPECT_EQ(Judge(policy, Call(kIoctl, {0, 3})), SECCOMP_RET_ERRNO | ENOTTY);
   EXPECT_EQ(Judge(policy, Call(kRead, {7})), kAllow);
+  std::string written;
+  for (const Rule& rule : policy.written) written += rule.where + " " + rule.name + "\n";
+  EXPECT_EQ(written,
+            "common.policy:1 open\ncommon.policy:2 ioctl\ncommon.policy:3 read\n"
+            "test.policy:2 ioctl\ntest.policy:3 read\n");
   EXPECT_THAT(ErrorOf("@include common.policy\nopen: return EPERM\n", common),
               HasSubstr("test.policy:2: open ends otherwise in common.policy:1"));
 }
