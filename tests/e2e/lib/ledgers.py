@@ -11,11 +11,11 @@ class Ledger:
     of passed, failed and skipped cases. Safe for use by any number of threads and machines."""
 
     def __init__(self, folder):
-        self._folder = folder
+        self.folder = folder
         os.makedirs(folder, exist_ok=True)
 
     def _Path(self, name):
-        return os.path.join(self._folder, name)
+        return os.path.join(self.folder, name)
 
     def Claim(self, name, owner=None):
         """True for exactly one caller."""
@@ -33,7 +33,7 @@ class Ledger:
     def Ended(self):
         """{name: (passed, failed, skipped)}"""
         ended = {}
-        for entry in os.listdir(self._folder):
+        for entry in os.listdir(self.folder):
             if entry.endswith(".ended"):
                 with open(self._Path(entry), encoding="ascii") as file:
                     ended[entry.removesuffix(".ended")] = tuple(int(word) for word in file.read().split())
@@ -42,7 +42,7 @@ class Ledger:
     def Release(self, owner):
         """What `owner`, which has died, had begun and not ended may be claimed again. Gives the names."""
         ended = self.Ended()
-        names = [entry for entry in os.listdir(self._folder)
+        names = [entry for entry in os.listdir(self.folder)
                  if os.path.islink(self._Path(entry)) and os.readlink(self._Path(entry)) == owner and entry not in ended]
         for name in names:
             os.unlink(self._Path(name))
@@ -54,6 +54,10 @@ class Ledger:
 
 def Sum(ended):
     return [sum(counts[i] for counts in ended.values()) for i in range(3)]
+
+
+def Add(some, more):
+    return [a + b for a, b in zip(some, more)]
 
 
 def Conclude(totals, started):

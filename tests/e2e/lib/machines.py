@@ -95,7 +95,8 @@ def Fitting(jobs):
     return max(1, min(jobs, available // (MEMORY + 512)))
 
 
-def Run(jobs):
+def Run(jobs, usage, whole_suite):
+    """`usage` (policy_usage.Usage or None) reads what the machines recorded, and judges it."""
     jobs = Fitting(jobs)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="e2e-ledger-") as folder:
@@ -120,5 +121,11 @@ def Run(jobs):
             mended = [name for name in failed if name in again and not again[name][1]]
             Print(f"{len(mended)} of {len(failed)} passed the second time: {', '.join(mended)}\n")
             ended.update(again)
-        status = ledgers.Conclude(ledgers.Sum(ended), started)
+            if usage:
+                usage.Read(second)
+        totals = ledgers.Sum(ended)
+        if usage:
+            usage.Read(first)
+            totals = ledgers.Add(totals, usage.Judge(whole_suite))
+        status = ledgers.Conclude(totals, started)
     return status or (0 if good else 1)

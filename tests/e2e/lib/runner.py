@@ -14,9 +14,12 @@ import time
 import traceback
 import unittest
 
+import call_recorder
 import host_kvm
 import ledgers
 import machines
+import policies
+import policy_usage
 import settings
 from guest_paths import SOURCE_DIR
 
@@ -125,12 +128,14 @@ def Collect(folder, pattern, quick, kernels):
     return list(classes.items())
 
 
-def RunClasses(classes, jobs, ledger):
+def RunClasses(classes, jobs, ledger, recorder=None):
     def RunClass(name, tests):
         if not ledger.Claim(name):
             return  # another machine's
         result = Result()
         unittest.TestSuite(tests).run(result)
+        if recorder:
+            policy_usage.Write(ledger.folder, name, recorder.Take())
         ledger.End(name, result.counts)
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
@@ -170,6 +175,10 @@ def Main(folder, usage):
     parser.add_argument("--update-goldens", action="store_true", help="write golden files anew")
     parser.add_argument("--backend", choices=["crosvm", "qemu"], default="crosvm",
                         help="qemu: let QEMU stand in, to check guest material and harness")
+    parser.add_argument("--policy-usage", action="store_true",
+                        help="also: every rule of the system call policies is used, or says why not")
+    parser.add_argument("--policy-usage-again", action="store_true",
+                        help="only judge what the last --policy-usage recorded, with the rules and reasons of now")
     args = parser.parse_args()
 
     settings.kernels = args.kernel or settings.kernels
@@ -184,6 +193,16 @@ def Main(folder, usage):
     settings.sandbox = not args.disable_sandbox
     settings.unprivileged = args.unprivileged
     settings.update_goldens = args.update_goldens
+    if args.policy_usage and (args.unprivileged or args.disable_sandbox or args.backend != "crosvm"):
+        parser.error("--policy-usage goes with root, the sandbox and crosvm")
+    usage = None
+    if args.policy_usage or args.policy_usage_again:
+        usage = policy_usage.Usage(policies.Load(settings.binary),
+                                   os.path.join(os.path.dirname(settings.binary), "policy-usage.json"))
+    whole_suite = not (args.pattern or args.quick or args.kernel)
+    if args.policy_usage_again:
+        usage.ReadAgain()
+        return ledgers.Conclude(usage.Judge(whole_suite), time.monotonic())
     if args.backend == "crosvm" and not os.access(settings.binary, os.X_OK):
         print(f"tests/e2e/run: {settings.binary} is missing; build it: cmake --preset release && "
               "cmake --build --preset release", file=sys.stderr)
@@ -195,10 +214,12 @@ def Main(folder, usage):
     if full and subprocess.run([guest, "initramfs", *sorted(full)]).returncode != 0:
         return 1
     if not host_kvm.Ready():
-        return machines.Run(args.jobs)
+        return machines.Run(args.jobs, usage, whole_suite)
     if host_kvm.IsNested():
         settings.time_scale = NESTED_TIME_SCALE
         args.jobs = 1  # the others are machines of their own
+    if usage:
+        args.jobs = 1  # the kernel counts for the whole machine
     ledger_folder = os.environ.get(ledgers.VARIABLE)
     if args.unprivileged and os.geteuid() == 0:
         BecomeOrdinaryUser()
@@ -209,8 +230,11 @@ def Main(folder, usage):
     started = time.monotonic()
     ledger = ledgers.Ledger(ledger_folder or os.path.join(settings.work_dir, "ledger"))
     try:
-        RunClasses(classes, args.jobs, ledger)
+        RunClasses(classes, args.jobs, ledger, call_recorder.Recorder(usage.known) if usage else None)
         totals = ledger.Totals()
+        if usage and not ledger_folder:
+            usage.Read(ledger.folder)
+            totals = ledgers.Add(totals, usage.Judge(whole_suite))
     finally:
         shutil.rmtree(settings.work_dir, ignore_errors=True)
     return 0 if ledger_folder else ledgers.Conclude(totals, started)
