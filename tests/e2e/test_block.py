@@ -64,6 +64,9 @@ class ThreeDisks(E2eTest):
         self.assertLessEqual(after, before - 7 * images.MIB, (before, after))
         vm.Check("blkdiscard -z -o 8388608 -l 4194304 /dev/vdb", 30)
         self.assertEqual(vm.Check("dd if=/dev/vdb bs=1M skip=8 count=4 2>/dev/null | tr -d '\\0' | wc -c").split()[-1], "0")
+        # The pool makes other calls for the same.
+        vm.Check("dd if=/dev/urandom of=/dev/vdc bs=1M count=2 conv=fsync && blkdiscard -z -o 0 -l 1048576 /dev/vdc", 60)
+        self.assertEqual(vm.Check("dd if=/dev/vdc bs=1M count=1 2>/dev/null | tr -d '\\0' | wc -c").split()[-1], "0")
 
     def test_7_contents_are_seen_from_the_host(self):
         vm = self.Shared()

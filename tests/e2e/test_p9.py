@@ -77,6 +77,10 @@ class Shares(E2eTest):
         os.chmod(self.Host("m"), 0o604)
         self.assertEqual(vm.Check("stat -c %a /tmp/data/m").strip(), "604")
         vm.Check("df /tmp/data | grep -q data")
+        vm.Check("mkdir -m 777 /tmp/data/open && chroot /r setpriv --reuid 1000 --regid 1001 --clear-groups "
+                 "sh -c 'echo mine >/tmp/data/open/mine'")
+        there = os.stat(self.Host("open/mine"))
+        self.assertEqual((there.st_uid, there.st_gid), (1000, 1001))
 
     def test_4_an_open_file_lives_without_a_name(self):
         self.assertIn("kept", self.Shared().Check(
@@ -151,7 +155,7 @@ class Shares(E2eTest):
         """fio checks what it wrote, while the device is killed again and again."""
         vm = self.Shared()
         with self.KilledEvery(3):
-            vm.Check(FIO.format(engine="psync", more="--fsync=32"), 120)
+            vm.Check(FIO.format(engine="psync", more="--fsync=8"), 120)
         # Names: nothing is done twice, nothing is left out.
         with self.KilledEvery(1):
             vm.Check("cd /tmp/data && for i in $(seq 1 60); do mkdir d$i && echo $i >d$i/f && ln d$i/f d$i/g && "

@@ -20,6 +20,7 @@ TRACING = "/sys/kernel/tracing"
 SIZE = 32768  # entries of a histogram; the kernel says when they did not suffice
 CLONE_THREAD = 0x10000
 FOR_THE_PROCESS = 1  # SECCOMP_FILTER_FLAG_TSYNC
+OURS = re.compile(r"crosvm|vcpu\d+|[\w-]+\[\d+\]")  # QEMU and virtiofsd have filters of their own
 FILTERED = "(work & 1)"  # SYSCALL_WORK_SECCOMP
 # pt_regs: rdi, rsi, rdx, r10, r8, r9
 REGISTERS = (112, 104, 96, 56, 72, 64)
@@ -116,7 +117,8 @@ class Recorder:
                 process = self._ProcessOf(thread, parents)
                 policy = self._PolicyOf(entry["comm"], entry["len"])
                 if policy is None:
-                    strangers.setdefault(process, entry["comm"])
+                    if OURS.fullmatch(entry["comm"]):
+                        strangers.setdefault(process, entry["comm"])
                     continue
                 scope = for_process.setdefault(process, {}) if flag else for_thread.setdefault(thread, {})
                 scope[policy] = entry["last"]
