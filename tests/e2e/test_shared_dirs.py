@@ -167,6 +167,9 @@ class SharedDirs(ShareTest):
         status = os.stat(self.Host("acl", "old"))
         self.assertEqual(status.st_size, MIB)
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o4711)
+        vm.Check("cd /tmp/m/acl && fallocate -l 64K blocks && cp blocks copied && sync blocks && sync -d copied && "
+                 "cmp blocks copied && setfattr -n user.x -v 1 copied && setfattr -x user.x copied", 30)
+        self.assertGreaterEqual(os.stat(self.Host("acl", "blocks")).st_blocks, 128)
         vm.Check("cd /tmp/m/acl && exec 8<>gone && rm gone && echo here >&8 && stat -L -c %s /proc/self/fd/8 && exec 8>&-")
 
     def test_8_unmount_and_rebind(self):
