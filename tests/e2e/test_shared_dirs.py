@@ -169,6 +169,10 @@ class SharedDirs(ShareTest):
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o4711)
         vm.Check("cd /tmp/m/acl && fallocate -l 64K blocks && cp blocks copied && sync blocks && sync -d copied && "
                  "cmp blocks copied && setfattr -n user.x -v 1 copied && setfattr -x user.x copied", 30)
+        vm.Check("mkdir -m 777 /tmp/m/all/open && setpriv --reuid 1000 --regid 1001 --clear-groups "
+                 "sh -c 'echo mine >/tmp/m/all/open/mine'")
+        there = os.stat(self.Host("open", "mine"))
+        self.assertEqual((there.st_uid, there.st_gid), (1000, 1001))
         self.assertGreaterEqual(os.stat(self.Host("acl", "blocks")).st_blocks, 128)
         vm.Check("cd /tmp/m/acl && exec 8<>gone && rm gone && echo here >&8 && stat -L -c %s /proc/self/fd/8 && exec 8>&-")
 
