@@ -283,7 +283,7 @@ CROSVM_CHILD_MAIN(DiesOfACall) {
   if (!jail::InstallFilter(module->policy.code, jail::FilterScope::kProcess).has_value()) return 3;
   prctl(PR_SET_NAME, "worker", 0, 0, 0);
   const std::string how = argv[2];
-  if (how == "call") syscall(SYS_userfaultfd, 1, 0x22, 3, 4, 5, 6);
+  if (how == "call") syscall(SYS_userfaultfd, 1L, 0x22L, 3L, 4L, 5L, 6L);
   if (how == "crash") *reinterpret_cast<volatile int*>(uintptr_t{0x1234560}) = 1;
   if (how == "abort") abort();
   return 4;
