@@ -14,6 +14,7 @@ from guest_paths import PathOf
 
 MIB = 1 << 20
 PROGRAM = os.path.join(os.path.dirname(os.path.realpath(__file__)), "programs", "map_file.c")
+AS_USER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "programs", "as_user.c")
 
 
 class ShareTest(E2eTest):
@@ -169,9 +170,9 @@ class SharedDirs(ShareTest):
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o4711)
         vm.Check("cd /tmp/m/acl && fallocate -l 64K blocks && cp blocks copied && sync blocks && sync -d copied && "
                  "cmp blocks copied && setfattr -n user.x -v 1 copied && setfattr -x user.x copied", 30)
-        vm.Check("mkdir -m 777 /tmp/m/all/open && setpriv --reuid 1000 --regid 1001 --clear-groups "
-                 "sh -c 'echo mine >/tmp/m/all/open/mine'")
-        there = os.stat(self.Host("open", "mine"))
+        subprocess.run(["cc", "-static", "-O1", "-o", self.Host("as_user"), AS_USER], check=True)
+        vm.Check("mkdir -m 777 /tmp/m/never/open && /tmp/m/all/as_user 1000 1001 sh -c 'echo mine >/tmp/m/never/open/mine'")
+        there = os.stat(self.Host("never", "open", "mine"))
         self.assertEqual((there.st_uid, there.st_gid), (1000, 1001))
         self.assertGreaterEqual(os.stat(self.Host("acl", "blocks")).st_blocks, 128)
         vm.Check("cd /tmp/m/acl && exec 8<>gone && rm gone && echo here >&8 && stat -L -c %s /proc/self/fd/8 && exec 8>&-")

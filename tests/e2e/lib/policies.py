@@ -73,6 +73,8 @@ class Alternative:
         self.comparisons = [(int(argument), OPERATORS[operator], int(value, 16))
                             for argument, operator, value in COMPARISON.findall(condition)]
         text, self.mark, self.reason = ReadSource(self.path).get(self.line, ("", None, None))
+        if text.partition(":")[0].strip() != name:
+            raise SystemExit(f"tests/e2e/run: {where} is not `{name}:` any more; build again before --policy-usage")
         sides = text.partition(":")[2].partition(";")[0].split("||")
         self.text = f"{name}: " + (sides[index].strip() if index < len(sides) else condition)
         self.key = (self.path, self.line, index)
