@@ -22,8 +22,8 @@ def Arguments(usage, runs, configure=None):
     parser.add_argument("--binary", default=settings.binary)
     parser.add_argument("--kernel", default="6.12", choices=["6.1", "6.12"])
     parser.add_argument("--icount", action="store_true", help="outer machine counts instructions (nested KVM only)")
-    parser.add_argument("--cpus", type=int, default=len(os.sched_getaffinity(0)),
-                        help="processors of the outer machine (nested KVM only; default: those of this host)")
+    parser.add_argument("--cpus", type=int, default=1,
+                        help="processors of the outer machine (nested KVM only; default 1, see docs/nested-kvm.md)")
     if configure:
         configure(parser)
     args = parser.parse_args()

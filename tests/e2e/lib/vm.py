@@ -8,6 +8,7 @@
 Used by one thread. After the VM has ended, Finish() (called by the test's clean-up too) asserts that it left no
 process, no socket and no file behind.
 """
+import codecs
 import os
 import pty
 import re
@@ -43,13 +44,17 @@ class Console:
         self._thread.start()
 
     def _Read(self):
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        held = ""  # a "\r" whose "\n" may come with the next read
         while True:
             try:
                 data = os.read(self._fd, 1 << 16)
             except OSError:  # EIO: the last opener of a pty's other side is gone
                 data = b""
+            text = held + decoder.decode(data, final=not data)
+            held = "\r" if data and text.endswith("\r") else ""
             with self._changed:
-                self._text += data.decode(errors="replace").replace("\r\n", "\n")
+                self._text += text.removesuffix(held).replace("\r\n", "\n")
                 self._ended = not data
                 self._changed.notify_all()
             if not data:
