@@ -1,7 +1,7 @@
 """Runs the command inside the machine of tools/nested-kvm and speaks with the wrapper over a virtio-serial port.
 
-Started as process 1 by nested-init with the run's temporary directory as argument. Three kinds of threads: one takes
-frames from the wrapper, one per output stream sends frames, the main thread reaps.
+Started as process 1 by nested-init with the run's temporary directory as argument. Four kinds of threads: one takes
+frames from the wrapper, one per output stream sends frames, one shows that the machine runs, the main thread reaps.
 """
 import errno
 import fcntl
@@ -51,6 +51,7 @@ class Agent:
 
     def Run(self):
         self.Send(protocol.HELLO)
+        threading.Thread(target=self._ShowLife, daemon=True).start()
         status = self._RunCommand()
         os.sync()
         self.Send(protocol.EXIT, json.dumps(status).encode())
@@ -100,6 +101,11 @@ class Agent:
         if os.WIFSIGNALED(status):
             return {"signal": os.WTERMSIG(status)}
         return {"code": os.WEXITSTATUS(status)}
+
+    def _ShowLife(self):
+        while True:
+            time.sleep(protocol.ALIVE_EVERY)
+            self.Send(protocol.ALIVE)
 
     def _Exec(self, child_fds, failure_fd):
         """In the child: becomes the command, or says through `failure_fd` why not."""

@@ -30,6 +30,8 @@ QEMU = "qemu-system-x86_64"
 VIRTIOFSD = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"]
 MODULES = ["kvm-amd", "vhost_vsock", "vhost_net", "tun", "vfio-pci", "loop"]
 BOOT_TIMEOUT = 180.0
+# Emulated SVM may lose the outer kernel's timer interrupt; what runs in the guest then is never interrupted again.
+SILENCE_TIMEOUT = 120.0
 GRACE = 5.0
 PR_SET_PDEATHSIG = 1
 NOISE = "TCG doesn't support requested feature"  # a dozen lines of it in every run
@@ -52,7 +54,7 @@ def ParseArguments(argv, usage):
     parser.add_argument("--kernel", default="6.12")
     parser.add_argument("--modules")
     parser.add_argument("--mem", type=int, default=3072)
-    parser.add_argument("--cpus", type=int, default=0)
+    parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--cpu", default="EPYC,+svm,+npt")
     parser.add_argument("--icount", action="store_true")
     parser.add_argument("--cache", choices=["always", "auto"], default="always")
@@ -81,7 +83,8 @@ def ParseArguments(argv, usage):
         parser.error(f"--mem {args.mem}: the outer machine needs at least 512 MiB")
     if args.tty is None:
         args.tty = os.isatty(0) and os.isatty(1)
-    args.cpus = 1 if args.icount else args.cpus or 1
+    if args.icount:
+        args.cpus = 1
     return args
 
 
@@ -360,13 +363,18 @@ class Relay:
         now = time.monotonic()
         boot_deadline = now + BOOT_TIMEOUT * (4 if self._args.icount else 1)
         command_deadline = None
+        heard = now
         unpacker = protocol.Unpacker()
         while True:
             now = time.monotonic()
-            deadlines = [d for d in (None if greeted else boot_deadline, command_deadline, self._kill_at) if d]
-            wait = max(0, min(deadlines) - now) * 1000 + 1 if deadlines else None
-            events = dict(poller.poll(wait))
+            silence_deadline = heard + SILENCE_TIMEOUT * (4 if self._args.icount else 1)
+            deadlines = [d for d in (silence_deadline if greeted else boot_deadline, command_deadline, self._kill_at) if d]
+            events = dict(poller.poll(max(0, min(deadlines) - now) * 1000 + 1))
             now = time.monotonic()
+            if port.fileno() in events:
+                heard = now
+            elif greeted and now >= silence_deadline:
+                raise NestedError(self._machine.Explain("the outer machine hangs"))
             if not greeted and now >= boot_deadline:
                 raise NestedError(self._machine.Explain("the outer machine did not start in time"))
             if self._kill_at and now >= self._kill_at:

@@ -8,7 +8,9 @@ import struct
 HEADER = struct.Struct("<BI")
 
 # agent -> wrapper
-HELLO, STDOUT, STDERR, EXIT = 1, 2, 3, 4
+HELLO, STDOUT, STDERR, EXIT, ALIVE = 1, 2, 3, 4, 5
+# Seconds between the frames by which the agent shows that its machine still runs.
+ALIVE_EVERY = 5
 # wrapper -> agent (STDIN with no payload is end of file)
 STDIN, SIGNAL, WINDOW = 16, 17, 18
 
