@@ -95,37 +95,40 @@ def Fitting(jobs):
     return max(1, min(jobs, available // (MEMORY + 512)))
 
 
+def Round(folder, number):
+    """The ledger of a round, into which the suite may write as an ordinary user."""
+    path = os.path.join(folder, str(number))
+    ledger = ledgers.Ledger(path)
+    os.chmod(path, 0o777)
+    return ledger
+
+
 def Run(jobs, usage, whole_suite):
     """`usage` (policy_usage.Usage or None) reads what the machines recorded, and judges it."""
     jobs = Fitting(jobs)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="e2e-ledger-") as folder:
-        os.chmod(folder, 0o777)  # the suite may run as an ordinary user inside
-        first = os.path.join(folder, "1")
-        os.makedirs(first)
-        os.chmod(first, 0o777)
-        good = RunRound(jobs, first)
-        ended = ledgers.Ledger(first).Ended()
+        os.chmod(folder, 0o755)  # the suite may run as an ordinary user inside
+        first = Round(folder, 1)
+        good = RunRound(jobs, first.folder)
+        ended = first.Ended()
         failed = sorted(name for name, counts in ended.items() if counts[1])
         if good and failed and len(failed) <= MOST_AGAIN:
             Print(f"once more, as these machines are emulated: {', '.join(failed)}\n")
-            second = os.path.join(folder, "2")
-            os.makedirs(second)
-            os.chmod(second, 0o777)
-            ledger = ledgers.Ledger(second)
+            second = Round(folder, 2)
             for name in ended:
                 if name not in failed:
-                    ledger.Claim(name, "passed")
-            good = RunRound(min(jobs, len(failed)), second)
-            again = ledger.Ended()
+                    second.Claim(name, "passed")
+            good = RunRound(min(jobs, len(failed)), second.folder)
+            again = second.Ended()
             mended = [name for name in failed if name in again and not again[name][1]]
             Print(f"{len(mended)} of {len(failed)} passed the second time: {', '.join(mended)}\n")
             ended.update(again)
             if usage:
-                usage.Read(second)
+                usage.Read(second.folder)
         totals = ledgers.Sum(ended)
         if usage:
-            usage.Read(first)
+            usage.Read(first.folder)
             totals = ledgers.Add(totals, usage.Judge(whole_suite))
         status = ledgers.Conclude(totals, started)
     return status or (0 if good else 1)
