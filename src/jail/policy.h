@@ -23,6 +23,8 @@ enum class Operator : uint8_t {
   kAny,  // `&`: some of the bits are set
   kIn,   // `in`: no bits but those are set
 };
+// As policies write them, in the order above.
+inline constexpr const char* kOperatorTexts[] = {"==", "!=", "<", "<=", ">", ">=", "&", "in"};
 
 // One test of an argument, all 64 bits of it, unsigned.
 struct Comparison {

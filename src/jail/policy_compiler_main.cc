@@ -119,14 +119,13 @@ Result<std::string> Header(const Arguments& arguments) {
 }
 
 std::string Conditions(const Rule& rule) {
-  constexpr const char* kOperators[] = {"==", "!=", "<", "<=", ">", ">=", "&", "in"};
   std::string text;
   for (const AllOf& all : rule.any) {
     if (all.empty()) return "always";
     if (!text.empty()) text += " || ";
     for (size_t i = 0; i < all.size(); ++i) {
       text += fmt::format("{}arg{} {} {:#x}", i == 0 ? "" : " && ", all[i].argument,
-                          kOperators[static_cast<size_t>(all[i].op)], all[i].value);
+                          kOperatorTexts[static_cast<size_t>(all[i].op)], all[i].value);
     }
   }
   return text.empty() ? "never" : text;

@@ -297,11 +297,10 @@ class RandomPolicy {
                                         0x100000000, 0x8000000000000000, UINT64_MAX};
 
   std::string Expression(size_t terms) {
-    static constexpr const char* kOperators[] = {"==", "!=", "<", "<=", ">", ">=", "&", "in"};
     std::string text;
     for (size_t i = 0; i < terms; ++i) {
       if (i != 0) text += Below(2) == 0 ? " && " : " || ";
-      text += fmt::format("arg{} {} {}{:#x}", Below(6), kOperators[Below(8)],
+      text += fmt::format("arg{} {} {}{:#x}", Below(6), kOperatorTexts[Below(8)],
                           Below(6) == 0 ? "~" : "", Value());
     }
     return text;
