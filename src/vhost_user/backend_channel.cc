@@ -6,6 +6,19 @@
 #include <utility>
 
 namespace crosvm::vhost_user {
+namespace {
+
+ShmemMapping MappingOf(const virtio::SharedMemoryRange& range, uint64_t file_offset,
+                       uint64_t flags) {
+  return {.region = range.region,
+          .padding = {},
+          .file_offset = file_offset,
+          .offset = range.offset,
+          .length = range.length,
+          .flags = flags};
+}
+
+}  // namespace
 
 BackendChannel::BackendChannel(sys::UnixSocket socket, bool shared_memory,
                                std::chrono::milliseconds timeout)
@@ -38,24 +51,13 @@ void BackendChannel::NotifyConfigChanged() {
 
 Status BackendChannel::Map(const virtio::SharedMemoryRange& range, sys::BorrowedFd file,
                            uint64_t file_offset, bool writable) {
-  const ShmemMapping mapping{.region = range.region,
-                             .padding = {},
-                             .file_offset = file_offset,
-                             .offset = range.offset,
-                             .length = range.length,
-                             .flags = writable ? kShmemWritable : 0};
   const sys::BorrowedFd fds[] = {file};
-  return Call(BackendRequest::kShmemMap, mapping, fds);
+  return Call(BackendRequest::kShmemMap,
+              MappingOf(range, file_offset, writable ? kShmemWritable : 0), fds);
 }
 
 Status BackendChannel::Unmap(const virtio::SharedMemoryRange& range) {
-  const ShmemMapping mapping{.region = range.region,
-                             .padding = {},
-                             .file_offset = uint64_t{0},
-                             .offset = range.offset,
-                             .length = range.length,
-                             .flags = uint64_t{0}};
-  return Call(BackendRequest::kShmemUnmap, mapping, {});
+  return Call(BackendRequest::kShmemUnmap, MappingOf(range, 0, 0), {});
 }
 
 Status BackendChannel::Call(BackendRequest request, const ShmemMapping& mapping,

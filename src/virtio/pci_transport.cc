@@ -145,7 +145,7 @@ Status PciTransport::AddCapabilities() {
 
 Status PciTransport::AddSharedMemory() {
   if (shared_memory_ == nullptr) return {};
-  // Below what is an address, as all of it is mapped already.
+  // The sum cannot overflow: the VMM has reserved that much address space.
   uint64_t offset = 0;
   for (const SharedMemoryRegion& region : shared_memory_->regions()) {
     virtio_pci_cap64 cap{};

@@ -197,8 +197,6 @@ TEST_F(PciTransportTest, Clause_4_1_4_7_SharedMemoryCapabilities) {
   EXPECT_EQ(ConfigRead(second + 12, 4), 0U);
   EXPECT_EQ(ConfigRead(second + 16, 4), 0U);
   EXPECT_EQ(ConfigRead(second + 20, 4), 2U);
-  EXPECT_EQ(shared_->Offset(7), 0x3000U);
-  EXPECT_FALSE(shared_->Offset(2).has_value());
   ConfigWrite(PCI_COMMAND, 2, 0);
   EXPECT_EQ(vm_.memory_count(), 0u);
   ConfigWrite(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);

@@ -72,15 +72,6 @@ Result<std::shared_ptr<SharedMemory>> SharedMemory::Create(
       new SharedMemory(vm, std::move(name), std::move(regions), std::move(reservation)));
 }
 
-std::optional<uint64_t> SharedMemory::Offset(uint8_t id) const {
-  uint64_t offset = 0;
-  for (const SharedMemoryRegion& region : regions_) {
-    if (region.id == id) return offset;
-    offset += region.size;
-  }
-  return std::nullopt;
-}
-
 void SharedMemory::Place(std::optional<uint64_t> base) {
   MutexLock lock(mutex_);
   if (slot_) {
@@ -103,19 +94,26 @@ void SharedMemory::Place(std::optional<uint64_t> base) {
 }
 
 Result<uint64_t> SharedMemory::Check(const SharedMemoryRange& range) const {
-  const std::optional<uint64_t> start = Offset(range.region);
-  if (!start) return Fail(ErrorKind::kInvalidArgument, "no shared memory region {}", range.region);
-  uint64_t size = 0;
+  uint64_t start = 0;
   for (const SharedMemoryRegion& region : regions_) {
-    if (region.id == range.region) size = region.size;
+    if (region.id != range.region) {
+      start += region.size;
+      continue;
+    }
+    if (range.length == 0 || !IsAligned(range.offset | range.length, kPageSize) ||
+        !RangeFits(range.offset, range.length, region.size)) {
+      return Fail(ErrorKind::kInvalidArgument,
+                  "{:#x} bytes at {:#x} are not pages of shared memory of {:#x} bytes",
+                  range.length, range.offset, region.size);
+    }
+    return start + range.offset;
   }
-  if (range.length == 0 || !IsAligned(range.offset | range.length, kPageSize) ||
-      !RangeFits(range.offset, range.length, size)) {
-    return Fail(ErrorKind::kInvalidArgument,
-                "{:#x} bytes at {:#x} are not pages of shared memory of {:#x} bytes", range.length,
-                range.offset, size);
-  }
-  return *start + range.offset;
+  return Fail(ErrorKind::kInvalidArgument, "no shared memory region {}", range.region);
+}
+
+bool SharedMemory::Cuts(uint64_t at) const {
+  const auto after = mappings_.lower_bound(at);
+  return after != mappings_.begin() && std::prev(after)->first + std::prev(after)->second > at;
 }
 
 Status SharedMemory::Map(const SharedMemoryRange& range, sys::BorrowedFd file, uint64_t file_offset,
@@ -128,16 +126,12 @@ Status SharedMemory::Map(const SharedMemoryRange& range, sys::BorrowedFd file, u
   }
   TRY(CheckFile(file));
   MutexLock lock(mutex_);
-  const auto after = mappings_.lower_bound(begin);
-  const bool replaces = after != mappings_.end() && after->first == begin;
-  if (replaces && after->second != range.length) {
-    return Fail(ErrorKind::kAlreadyExists, "part of a mapping");
+  const auto first = mappings_.lower_bound(begin);
+  const bool free = first == mappings_.end() || first->first >= begin + range.length;
+  const bool replaces = !free && first->first == begin && first->second == range.length;
+  if (Cuts(begin) || (!free && !replaces)) {
+    return Fail(ErrorKind::kAlreadyExists, "a part of it is mapped already");
   }
-  const bool reaches_next =
-      !replaces && after != mappings_.end() && after->first < begin + range.length;
-  const bool in_previous =
-      after != mappings_.begin() && std::prev(after)->first + std::prev(after)->second > begin;
-  if (reaches_next || in_previous) return Fail(ErrorKind::kAlreadyExists, "it is mapped already");
   if (!replaces && mappings_.size() >= MappingLimit(reservation_.size())) {
     return Fail(ErrorKind::kBusy, "there are {} mappings", mappings_.size());
   }
@@ -163,11 +157,7 @@ Status SharedMemory::Unmap(const SharedMemoryRange& range) {
   const uint64_t begin = TRY(Check(range));
   const uint64_t end = begin + range.length;
   MutexLock lock(mutex_);
-  const auto cut = [&](uint64_t at) CROSVM_REQUIRES(mutex_) {
-    const auto after = mappings_.lower_bound(at);
-    return after != mappings_.begin() && std::prev(after)->first + std::prev(after)->second > at;
-  };
-  if (cut(begin) || cut(end)) {
+  if (Cuts(begin) || Cuts(end)) {
     return Fail(ErrorKind::kInvalidArgument, "a part of a mapping cannot be unmapped");
   }
   return Release(begin, end);

@@ -43,8 +43,6 @@ class SharedMemory {
   SharedMemory& operator=(const SharedMemory&) = delete;
 
   std::span<const SharedMemoryRegion> regions() const { return regions_; }
-  // Where a region starts in the BAR; empty when there is none of that id.
-  std::optional<uint64_t> Offset(uint8_t id) const;
 
   // The BAR is at this guest address now, or nowhere.
   void Place(std::optional<uint64_t> base);
@@ -69,6 +67,8 @@ class SharedMemory {
                sys::MappedRegion reservation);
   // The range's offset in the reservation.
   Result<uint64_t> Check(const SharedMemoryRange& range) const;
+  // Whether a mapping starts before this offset and ends behind it.
+  bool Cuts(uint64_t at) const CROSVM_REQUIRES(mutex_);
   Status Release(uint64_t begin, uint64_t end) CROSVM_REQUIRES(mutex_);
 
   hypervisor::Vm& vm_;
