@@ -65,11 +65,18 @@ struct NodeTable::Record {
   uint64_t reserved;
   uint16_t type;
   uint8_t name_length;
-  uint8_t reserved2[4];
+  NameState name_state;
+  uint8_t reserved2[3];
   uint8_t state;
 
   FileKey key() const { return {.device = device, .inode = inode, .birth = birth, .type = type}; }
 };
+
+// False also for a long name, which is not compared.
+bool NodeTable::HasName(const Record& record, NodeId parent, std::string_view name) {
+  return record.parent == parent && record.name_length == name.size() &&
+         name.size() <= kInlineName && memcmp(record.name, name.data(), name.size()) == 0;
+}
 
 int CheckName(std::string_view name) {
   if (name.empty()) return ENOENT;
@@ -289,10 +296,10 @@ OrErrno<NodeId> NodeTable::Intern(const FileKey& key, NodeId parent, std::string
     ++record.references;
     const NodeId id = IdOf(record, entry->second);
     // The name it was found under now is the one that is sure to be there.
-    if (record.parent != parent || record.name_length != name.size() ||
-        (name.size() > kInlineName || memcmp(record.name, name.data(), name.size()) != 0)) {
-      if (entry->second != 0 && SetName(shard, record, name)) record.parent = parent;
+    if (!HasName(record, parent, name) && entry->second != 0 && SetName(shard, record, name)) {
+      record.parent = parent;
     }
+    record.name_state = NameState::kThere;
     return id;
   }
   const std::optional<uint32_t> slot = Allocate(shard);
@@ -314,6 +321,7 @@ OrErrno<NodeId> NodeTable::Intern(const FileKey& key, NodeId parent, std::string
   record.birth = key.birth;
   record.type = key.type;
   record.parent = parent;
+  record.name_state = NameState::kThere;
   record.references = 1;
   // A successor takes only what is complete. ORDERING: against this process' death alone, so the
   // compiler's order is all that matters.
@@ -339,6 +347,7 @@ OrErrno<NodePlace> NodeTable::Place(NodeId node) {
   if (record == nullptr) return Refuse(ESTALE);
   NodePlace place;
   place.key = record->key();
+  place.state = record->name_state;
   place.parent = record->parent;
   place.name_length = record->name_length;
   size_t done = std::min<size_t>(record->name_length, kInlineName);
@@ -361,6 +370,14 @@ void NodeTable::Moved(const FileKey& key, NodeId parent, std::string_view name) 
   if (entry == shard.by_key.end() || entry->second == 0) return;
   Record& record = At(entry->second);
   if (SetName(shard, record, name)) record.parent = parent;
+  record.name_state = NameState::kThere;
+}
+
+void NodeTable::LostName(NodeId node, NodeId parent, std::string_view name, NameState state) {
+  Shard& shard = shards_[ShardOf(node)];
+  MutexLock lock(shard.mutex);
+  Record* const record = Validate(node);
+  if (record != nullptr && HasName(*record, parent, name)) record->name_state = state;
 }
 
 bool NodeTable::Forget(NodeId node, uint64_t references) {

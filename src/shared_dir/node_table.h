@@ -47,9 +47,17 @@ struct FileKey {
   bool operator==(const FileKey&) const = default;
 };
 
+// What became of the name under which a node was found last.
+enum class NameState : uint8_t {
+  kThere,
+  kElsewhere,  // the guest removed it, and the file has others
+  kRemoved,    // the guest removed it, and it was the last
+};
+
 // Where a node was found last.
 struct NodePlace {
   FileKey key;
+  NameState state = NameState::kThere;
   NodeId parent = 0;  // 0: the root
   uint8_t name_length = 0;
   std::array<char, kMaxName> name_bytes{};
@@ -78,6 +86,9 @@ class NodeTable {
   OrErrno<NodePlace> Place(NodeId node);
   // The file is now called so (a rename of ours), if it is a node.
   void Moved(const FileKey& key, NodeId parent, std::string_view name);
+  // The guest removed that name of the file; ignored when the node was found under another one
+  // last.
+  void LostName(NodeId node, NodeId parent, std::string_view name, NameState state);
   // True when that was the last reference and the node is gone. More references than there are
   // count as all; the root stays.
   bool Forget(NodeId node, uint64_t references);
@@ -114,6 +125,7 @@ class NodeTable {
   void Release(Shard& shard, uint32_t slot) CROSVM_REQUIRES(shard.mutex);
   bool SetName(Shard& shard, Record& record, std::string_view name) CROSVM_REQUIRES(shard.mutex);
   void FreeName(Shard& shard, Record& record) CROSVM_REQUIRES(shard.mutex);
+  static bool HasName(const Record& record, NodeId parent, std::string_view name);
   // Null for a number that is no node of this shard.
   Record* Validate(NodeId node) const;
   static NodeId IdOf(const Record& record, uint32_t slot);

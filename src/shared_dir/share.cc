@@ -19,6 +19,11 @@ namespace {
 constexpr int kMaxDepth = 2100;
 constexpr int kOpenFlags = O_ACCMODE | O_APPEND | O_TRUNC | O_SYNC | O_DSYNC | O_DIRECTORY;
 
+// What to answer for a node that is not where it was.
+int Lost(const NodePlace& place) {
+  return place.state == NameState::kRemoved ? ENOENT : ESTALE;
+}
+
 bool Writes(int flags) {
   return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
 }
@@ -130,10 +135,10 @@ OrErrno<Descriptor> Share::LocateAt(NodeId node, int depth) {
   OrErrno<sys::UniqueFd> opened = OpenBeneath(*parent, CName(place.name()).text(), O_PATH);
   if (!opened.has_value()) {
     const int why = opened.error().value;
-    return Refuse(why == ENOENT || why == ENOTDIR || why == ELOOP ? ESTALE : why);
+    return Refuse(why == ENOENT || why == ENOTDIR || why == ELOOP ? Lost(place) : why);
   }
   const struct statx attributes = TRY(StatAt(*opened, ""));
-  if (KeyOf(attributes) != place.key) return Refuse(ESTALE);
+  if (KeyOf(attributes) != place.key) return Refuse(Lost(place));
   Descriptor file = std::make_shared<const sys::UniqueFd>(std::move(*opened));
   Keep(node, file);
   return file;
@@ -158,18 +163,31 @@ void Share::RemoveOpen(NodeId node, const Descriptor& file) {
   }
 }
 
-std::optional<NodeId> Share::OpenUnder(NodeId parent, std::string_view name) {
-  // ORDERING: a file that is being opened while its name goes is not open before that.
-  if (open_files_.load(std::memory_order_relaxed) == 0 || CheckName(name) != 0) return std::nullopt;
+std::optional<KnownName> Share::KnownUnder(NodeId parent, std::string_view name) {
+  if (CheckName(name) != 0) return std::nullopt;
   const OrErrno<Descriptor> directory = Locate(parent);
   if (!directory.has_value()) return std::nullopt;
   const OrErrno<struct statx> attributes = StatAt(**directory, CName(name).text());
   if (!attributes.has_value()) return std::nullopt;
   const std::optional<NodeId> node = nodes_->Find(KeyOf(*attributes));
   if (!node) return std::nullopt;
+  KnownName known{.node = *node,
+                  .inode = attributes->stx_ino,
+                  .last = attributes->stx_nlink == 1 || S_ISDIR(attributes->stx_mode)};
   Shard& shard = ShardOf(*node);
   MutexLock lock(shard.mutex);
-  return shard.open.contains(*node) ? node : std::nullopt;
+  known.open = shard.open.contains(*node);
+  return known;
+}
+
+void Share::LostName(const KnownName& known, NodeId parent, std::string_view name) {
+  nodes_->LostName(known.node, parent, name,
+                   known.last ? NameState::kRemoved : NameState::kElsewhere);
+}
+
+bool Share::NameLost(NodeId node) {
+  const OrErrno<NodePlace> place = nodes_->Place(node);
+  return place.has_value() && place->state != NameState::kThere;
 }
 
 OrErrno<sys::UniqueFd> Share::Reopen(sys::BorrowedFd file, int flags) {
@@ -262,7 +280,7 @@ OrErrno<struct statx> Share::Stat(NodeId node) {
   OrErrno<struct statx> attributes = StatAt(*parent, CName(place.name()).text());
   if (attributes.has_value() && KeyOf(*attributes) == place.key) return attributes;
   if (!attributes.has_value() && attributes.error().value != ENOENT) return attributes;
-  return Refuse(ESTALE);
+  return Refuse(Lost(place));
 }
 
 OrErrno<struct statx> Share::StatFile(sys::BorrowedFd file) {
@@ -291,7 +309,7 @@ OrErrno<std::string> Share::ReadLink(NodeId node) {
   } else {
     const Descriptor parent = TRY(Locate(place.parent));
     length = readlinkat(parent->get(), CName(place.name()).text(), target.data(), target.size());
-    if (length < 0 && (errno == ENOENT || errno == EINVAL)) return Refuse(ESTALE);
+    if (length < 0 && (errno == ENOENT || errno == EINVAL)) return Refuse(Lost(place));
   }
   if (length < 0) return RefuseLast();
   return std::string(target.data(), static_cast<size_t>(length));
@@ -345,10 +363,10 @@ OrErrno<sys::UniqueFd> Share::OpenByName(const NodePlace& place, int flags) {
       OpenBeneath(*parent, CName(place.name()).text(), (flags & ~O_TRUNC) | O_NONBLOCK | O_NOCTTY);
   if (!file.has_value()) {
     const int why = file.error().value;
-    return Refuse(why == ENOENT || why == ELOOP || why == ENXIO ? ESTALE : why);
+    return Refuse(why == ENOENT || why == ELOOP || why == ENXIO ? Lost(place) : why);
   }
   const struct statx attributes = TRY(StatAt(*file, ""));
-  if (KeyOf(attributes) != place.key) return Refuse(ESTALE);
+  if (KeyOf(attributes) != place.key) return Refuse(Lost(place));
   // Only once it is sure to be the file that is meant. Linux truncates also what is only read.
   if ((flags & O_TRUNC) != 0 && (flags & O_ACCMODE) == O_RDONLY) return Reopen(*file, flags);
   if ((flags & O_TRUNC) != 0 && ftruncate(file->get(), 0) != 0) return RefuseLast();
@@ -510,6 +528,27 @@ bool Share::RenameHappened(NodeId from, std::string_view name, NodeId to,
   const bool new_place = place->parent == to && place->name() == new_name;
   if (old_place) nodes_->Moved(key, to, new_name);
   return old_place || new_place;
+}
+
+bool Share::RenameHappened(NodeId from, std::string_view name, NodeId to, std::string_view new_name,
+                           uint64_t inode) {
+  if (CheckName(name) != 0 || CheckName(new_name) != 0) return false;
+  const OrErrno<Descriptor> source = Locate(from);
+  const OrErrno<Descriptor> target = Locate(to);
+  if (!source.has_value() || !target.has_value()) return false;
+  const OrErrno<struct statx> there = StatAt(**target, CName(new_name).text());
+  if (!there.has_value() || there->stx_ino != inode) return false;
+  nodes_->Moved(KeyOf(*there), to, new_name);
+  // What they were exchanged for.
+  const OrErrno<struct statx> other = StatAt(**source, CName(name).text());
+  if (other.has_value() && other->stx_ino != inode) nodes_->Moved(KeyOf(*other), from, name);
+  return true;
+}
+
+OrErrno<uint64_t> Share::InodeUnder(NodeId parent, std::string_view name) {
+  if (const int bad = CheckName(name); bad != 0) return Refuse(bad);
+  const Descriptor directory = TRY(Locate(parent));
+  return TRY(StatAt(*directory, CName(name).text())).stx_ino;
 }
 
 }  // namespace crosvm::shared_dir

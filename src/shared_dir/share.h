@@ -52,6 +52,13 @@ struct Found {
   struct statx attributes{};
 };
 
+struct KnownName {
+  NodeId node = 0;
+  uint64_t inode = 0;
+  bool open = false;  // it has open files
+  bool last = false;  // it has no other name
+};
+
 struct Created {
   Found found;
   sys::UniqueFd file;
@@ -102,6 +109,8 @@ class Share {
   OrErrno<struct statx> Change(NodeId node, sys::BorrowedFd file, const AttributeChange& change);
   // The S_IFMT bits, from the table: no system call.
   OrErrno<uint16_t> TypeOf(NodeId node);
+  // Whether the name under which the node was found last is gone.
+  bool NameLost(NodeId node);
 
   // --- opening. Only regular files and directories can be opened (ENXIO, or ELOOP for a link); of
   // `flags` the access mode, O_APPEND, O_TRUNC, O_SYNC, O_DSYNC and O_DIRECTORY count.
@@ -115,9 +124,12 @@ class Share {
   // matching RemoveOpen().
   void AddOpen(NodeId node, const Descriptor& file);
   void RemoveOpen(NodeId node, const Descriptor& file);
-  // The node under that name when it has open files: one that is about to lose its name. Cheap when
-  // nothing is open.
-  std::optional<NodeId> OpenUnder(NodeId parent, std::string_view name);
+  // The node under a name that is about to go; empty when the guest knows none there.
+  std::optional<KnownName> KnownUnder(NodeId parent, std::string_view name);
+  // It is gone. Who still comes with the node hears that it does not exist (ENOENT) if that was its
+  // last name, as who opens a file while another deletes it. Otherwise ESTALE makes Linux look for
+  // it again.
+  void LostName(const KnownName& known, NodeId parent, std::string_view name);
 
   // --- names
 
@@ -135,8 +147,12 @@ class Share {
   OkOrErrno Rename(NodeId from, std::string_view name, NodeId to, std::string_view new_name,
                    unsigned flags);
   // After a crash: whether that rename was carried out before it (the table still has the old
-  // name), which is then put right.
+  // name), which is then put right. For who has no note of it: once Rename() gave ENOENT.
   bool RenameHappened(NodeId from, std::string_view name, NodeId to, std::string_view new_name);
+  // The same for who noted the inode number of what was to be moved.
+  bool RenameHappened(NodeId from, std::string_view name, NodeId to, std::string_view new_name,
+                      uint64_t inode);
+  OrErrno<uint64_t> InodeUnder(NodeId parent, std::string_view name);
 
   // --- extended attributes. A size of 0 asks for the length.
 

@@ -69,7 +69,6 @@ Result<std::unique_ptr<FsDevice>> FsDevice::Create(event::EventLoop& loop,
   pthread_sigmask(SIG_SETMASK, &all, &before);
   for (uint32_t i = 0; i < options.workers; ++i) {
     auto worker = std::make_unique<Worker>();
-    worker->place.number = i;
     worker->epoll = sys::UniqueFd(epoll_create1(EPOLL_CLOEXEC));
     if (!worker->epoll.valid()) return FailErrno("making a worker's epoll");
     TRY(Watch(worker->epoll, device->quit_.fd(), EPOLLIN, kQuit));
@@ -263,6 +262,7 @@ void FsDevice::WorkOn(Worker& worker, QueueSlot& slot) {
     slot.mutex.Lock();
     slot.queue->Complete(std::move(taken->chain), written);
     interrupt = slot.queue->Publish() ? slot.queue->call_handle() : nullptr;
+    Server::Answered(worker.place);
     --slot.busy;
     if (slot.stopped && slot.busy == 0) FinishStop(slot);
   }

@@ -181,6 +181,14 @@ class FuseDriver {
     return answer;
   }
 
+  // As if the process had come so far with the last request.
+  void SetNote(SessionState::Stage stage, int64_t value) {
+    worker_.intent->stage = stage;
+    worker_.intent->value = value;
+  }
+  // The kernel has the answer to what was passed last.
+  void Answered() { Server::Answered(worker_); }
+
   void BeUser(uint32_t user, uint32_t group) {
     user_ = user;
     group_ = group;
@@ -265,6 +273,7 @@ class FuseDriver {
                        sys::UnixSocket(*unnamed_out_.fd().Dup()), options_.server);
     ASSERT_TRUE(server.has_value()) << server.error().ToString();
     server_ = std::move(*server);
+    worker_.intent = nullptr;
   }
 
   const std::string directory_;

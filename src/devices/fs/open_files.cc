@@ -6,6 +6,7 @@
 
 namespace crosvm::devices::fs {
 
+using shared_dir::OkOrErrno;
 using shared_dir::OrErrno;
 using shared_dir::Refuse;
 
@@ -35,37 +36,31 @@ void OpenFiles::Recover() {
     }
     shard.fresh = index / kShards + 1;
     const uint64_t handle = (uint64_t{record.generation} << 32) | (index + 1);
-    const int flags = static_cast<int>(record.flags) & ~(O_TRUNC | O_EXCL | O_CREAT);
-    const bool is_directory = record.is_directory != 0;
-    sys::UniqueFd file;
-    bool kept = false;
     if (const auto entry = unnamed.find(handle); entry != unnamed.end()) {
-      file = std::move(entry->second);
-      kept = true;
-    } else if (auto opened = share_.Open(record.node, flags | (is_directory ? O_DIRECTORY : 0));
-               opened.has_value()) {
-      file = std::move(*opened);
+      Insert(slots_[index], record, std::move(entry->second));
+      slots_[index].unnamed = unnamed_.Put(handle, slots_[index].file->fd());
     } else {
-      LOG_WARN("an open file of the guest is lost: {}", strerror(opened.error().value));
-      record.in_use = 0;
-      shard.free.push_back(index);
-      continue;
+      // A rename that the predecessor did not live to note is put right once its request comes
+      // again; then Get() will find the file.
+      (void)OpenAgain(slots_[index], record);
     }
-    Insert(slots_[index], record.node, std::move(file), flags, is_directory);
-    if (kept) slots_[index].unnamed = unnamed_.Put(handle, slots_[index].file->fd());
   }
 }
 
-std::shared_ptr<OpenFile> OpenFiles::Insert(Slot& slot, shared_dir::NodeId node, sys::UniqueFd file,
-                                            int flags, bool is_directory) {
+OkOrErrno OpenFiles::OpenAgain(Slot& slot, const OpenRecord& record) {
+  const int flags = static_cast<int>(record.flags) & ~(O_TRUNC | O_EXCL | O_CREAT);
+  Insert(slot, record,
+         TRY(share_.Open(record.node, flags | (record.is_directory != 0 ? O_DIRECTORY : 0))));
+  return {};
+}
+
+void OpenFiles::Insert(Slot& slot, const OpenRecord& record, sys::UniqueFd file) {
   auto open = std::make_shared<OpenFile>();
   open->file = std::make_shared<const sys::UniqueFd>(std::move(file));
-  open->node = node;
-  open->flags = flags;
-  open->is_directory = is_directory;
-  share_.AddOpen(node, open->file);
-  slot.file = open;
-  return open;
+  open->node = record.node;
+  open->is_directory = record.is_directory != 0;
+  share_.AddOpen(record.node, open->file);
+  slot.file = std::move(open);
 }
 
 OrErrno<uint64_t> OpenFiles::Add(shared_dir::NodeId node, sys::UniqueFd file, int flags,
@@ -94,7 +89,7 @@ OrErrno<uint64_t> OpenFiles::Add(shared_dir::NodeId node, sys::UniqueFd file, in
     // ORDERING: against this process' death alone.
     std::atomic_signal_fence(std::memory_order_release);
     record.in_use = 1;
-    Insert(slots_[index], node, std::move(file), flags, is_directory);
+    Insert(slots_[index], record, std::move(file));
     return (uint64_t{record.generation} << 32) | (index + 1);
   }
   return Refuse(ENFILE);
@@ -103,15 +98,23 @@ OrErrno<uint64_t> OpenFiles::Add(shared_dir::NodeId node, sys::UniqueFd file, in
 OpenFiles::Slot* OpenFiles::Validate(uint64_t handle) {
   const auto number = static_cast<uint32_t>(handle);
   if (number == 0 || number > max_open_) return nullptr;
-  Slot& slot = slots_[number - 1];
-  const bool same = session_.open_files()[number - 1].generation == handle >> 32;
-  return slot.file && same ? &slot : nullptr;
+  const OpenRecord& record = session_.open_files()[number - 1];
+  return record.in_use == 1 && record.generation == handle >> 32 ? &slots_[number - 1] : nullptr;
 }
 
 OrErrno<std::shared_ptr<OpenFile>> OpenFiles::Get(uint64_t handle) {
   MutexLock lock(ShardOf(handle).mutex);
-  const Slot* const slot = Validate(handle);
+  Slot* const slot = Validate(handle);
   if (slot == nullptr) return Refuse(EBADF);
+  if (!slot->file) {
+    const OpenRecord& record = session_.open_files()[static_cast<uint32_t>(handle) - 1];
+    const OkOrErrno opened = OpenAgain(*slot, record);
+    if (!opened.has_value()) {
+      LOG_WARN_EVERY(std::chrono::seconds(1), "an open file of the guest is lost: {}",
+                     strerrordesc_np(opened.error().value));
+      return Refuse(EBADF);
+    }
+  }
   return slot->file;
 }
 
@@ -130,7 +133,7 @@ void OpenFiles::Remove(uint64_t handle) {
     unnamed = std::exchange(slot->unnamed, false);
     shard.free.push_back(index);
   }
-  share_.RemoveOpen(closed->node, closed->file);
+  if (closed) share_.RemoveOpen(closed->node, closed->file);
   if (unnamed) unnamed_.Remove(handle);
 }
 
@@ -149,7 +152,7 @@ void OpenFiles::LosesName(shared_dir::NodeId node) {
     const uint64_t handle = (uint64_t{record.generation} << 32) | (index + 1);
     MutexLock lock(ShardOf(handle).mutex);
     Slot* const slot = Validate(handle);
-    if (slot == nullptr || slot->unnamed) continue;
+    if (slot == nullptr || !slot->file || slot->unnamed) continue;
     slot->unnamed = unnamed_.Put(handle, slot->file->fd());
   }
 }

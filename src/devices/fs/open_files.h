@@ -20,7 +20,6 @@ namespace crosvm::devices::fs {
 struct OpenFile {
   shared_dir::Descriptor file;
   shared_dir::NodeId node = 0;
-  int flags = 0;
   bool is_directory = false;
   // Reading a directory moves its descriptor.
   Mutex mutex;
@@ -54,6 +53,7 @@ class OpenFiles {
     uint32_t fresh CROSVM_GUARDED_BY(mutex) = 0;
   };
   struct Slot {
+    // Null while a predecessor's file has not been found again.
     std::shared_ptr<OpenFile> file;
     bool unnamed = false;  // in the store
   };
@@ -62,8 +62,8 @@ class OpenFiles {
   // The slot of a valid handle, or null.
   Slot* Validate(uint64_t handle);
   Shard& ShardOf(uint64_t handle) { return shards_[(static_cast<uint32_t>(handle) - 1) % kShards]; }
-  std::shared_ptr<OpenFile> Insert(Slot& slot, shared_dir::NodeId node, sys::UniqueFd file,
-                                   int flags, bool is_directory);
+  void Insert(Slot& slot, const OpenRecord& record, sys::UniqueFd file);
+  shared_dir::OkOrErrno OpenAgain(Slot& slot, const OpenRecord& record);
 
   shared_dir::Share& share_;
   SessionState& session_;

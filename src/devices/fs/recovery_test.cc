@@ -22,6 +22,12 @@ class RecoveryTest : public ::testing::Test {
     return fuse_.Send(opcode, node, arguments, 65536, true);
   }
 
+  ino_t InodeOf(std::string_view name) const {
+    struct stat status{};
+    EXPECT_EQ(stat((dir_ / name).c_str(), &status), 0);
+    return status.st_ino;
+  }
+
   TestDirectory dir_;
   FuseDriver fuse_{dir_.path()};
 };
@@ -62,6 +68,29 @@ TEST_F(RecoveryTest, FilesWithoutANameStay) {
   fuse_.Release(file.node, file.handle);
   fuse_.Restart();
   EXPECT_EQ(fuse_.Read(file.node, file.handle, 0, 100).error, EBADF);
+}
+
+// The successor has other things to do first, and dies as well.
+TEST_F(RecoveryTest, WhatWasNotedOutlivesOtherRequests) {
+  const auto make_directory = [](std::string_view name) {
+    return Struct(fuse_mkdir_in{.mode = 0755, .umask = 0}).Text(name);
+  };
+  EXPECT_EQ(fuse_.Send(FUSE_MKDIR, kRoot, make_directory("first")).error, 0);
+  fuse_in_header header{};
+  header.opcode = FUSE_MKDIR;
+  header.unique = fuse_.last_unique();
+  header.nodeid = kRoot;
+  for (const char* name : {"second", "third"}) {
+    fuse_.Restart();
+    EXPECT_EQ(fuse_.Send(FUSE_MKDIR, kRoot, make_directory(name)).error, 0);
+  }
+  fuse_.Restart();
+  const Bytes arguments = make_directory("first");
+  header.len = static_cast<uint32_t>(sizeof(header) + arguments.data().size());
+  Bytes message = Struct(header);
+  message.Raw({arguments.data().data(), arguments.data().size()});
+  EXPECT_EQ(fuse_.SendRaw(message, 65536, true).error, 0);
+  EXPECT_EQ(fuse_.Send(FUSE_MKDIR, kRoot, make_directory("first")).error, EEXIST);
 }
 
 TEST_F(RecoveryTest, WhatWasNegotiatedStays) {
@@ -106,6 +135,56 @@ TEST_F(RecoveryTest, RenamedOnceOnly) {
   EXPECT_EQ(Again(FUSE_RENAME, kRoot, arguments).error, 0);
   EXPECT_EQ(fuse_.GetAttr(node).error, 0);
   EXPECT_EQ(fuse_.Lookup(kRoot, "b"), node);
+}
+
+// The predecessor died before it renamed: the file that is there already is not what was renamed.
+TEST_F(RecoveryTest, ANoteWithoutARenameRenames) {
+  dir_.Write("a", "A");
+  dir_.Write("b", "B");
+  const uint64_t node = fuse_.Lookup(kRoot, "a");
+  fuse_.Lookup(kRoot, "b");
+  const Bytes arguments = Struct(fuse_rename_in{.newdir = kRoot}).Text("a").Text("b");
+  EXPECT_EQ(fuse_.Send(FUSE_RENAME, kRoot, arguments).error, 0);
+  // As before the rename, but for the note.
+  ASSERT_EQ(rename((dir_ / "b").c_str(), (dir_ / "a").c_str()), 0);
+  dir_.Write("b", "B");
+  fuse_.SetNote(SessionState::Stage::kBegun, static_cast<int64_t>(InodeOf("a")));
+  EXPECT_EQ(Again(FUSE_RENAME, kRoot, arguments).error, 0);
+  EXPECT_EQ(access((dir_ / "a").c_str(), F_OK), -1);
+  EXPECT_EQ(fuse_.Lookup(kRoot, "b"), node);
+}
+
+// The predecessor died after it had renamed and before it could write down where its node is now.
+TEST_F(RecoveryTest, ARenameThatWasNotWrittenDown) {
+  for (const char* name : {"a", "b"}) dir_.Write(name, name);
+  const uint64_t a = fuse_.Lookup(kRoot, "a");
+  const uint64_t b = fuse_.Lookup(kRoot, "b");
+  const auto open = fuse_.Open(a, O_RDONLY);
+  const Bytes arguments =
+      Struct(fuse_rename2_in{.newdir = kRoot, .flags = RENAME_EXCHANGE, .padding = 0})
+          .Text("a")
+          .Text("b");
+  EXPECT_EQ(fuse_.Send(FUSE_RENAME2, kRoot, arguments).error, 0);
+  shared_dir::NodeTable& nodes = fuse_.share().nodes();
+  nodes.Moved(nodes.Place(a)->key, kRoot, "a");
+  nodes.Moved(nodes.Place(b)->key, kRoot, "b");
+  fuse_.SetNote(SessionState::Stage::kBegun, static_cast<int64_t>(InodeOf("b")));
+  EXPECT_EQ(Again(FUSE_RENAME2, kRoot, arguments).error, 0);
+  EXPECT_EQ(fuse_.Read(a, open.handle, 0, 10).text(), "a");
+  EXPECT_EQ(fuse_.Lookup(kRoot, "b"), a);
+  EXPECT_EQ(fuse_.Lookup(kRoot, "a"), b);
+}
+
+// Opened while the name under which the file was found last is gone.
+TEST_F(RecoveryTest, AFileOpenedByAnotherNameStays) {
+  dir_.Write("a", "text");
+  const uint64_t node = fuse_.Lookup(kRoot, "a");
+  EXPECT_EQ(fuse_.Send(FUSE_LINK, kRoot, Struct(fuse_link_in{.oldnodeid = node}).Text("b")).error,
+            0);
+  EXPECT_EQ(fuse_.Send(FUSE_UNLINK, kRoot, Text("b")).error, 0);
+  const auto open = fuse_.Open(node, O_RDONLY);
+  fuse_.Restart();
+  EXPECT_EQ(fuse_.Read(node, open.handle, 0, 10).text(), "text");
 }
 
 TEST_F(RecoveryTest, AppendedOnceOnly) {

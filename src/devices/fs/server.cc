@@ -99,29 +99,12 @@ uint32_t Server::Handle(std::span<const memory::GuestSlice> readable,
   const fuse_in_header& header = request->header();
   const Operation& operation = *Find(header.opcode);
   Attempt attempt;
-  if (recovered) {
-    if (const auto intent = session_->Find(header.unique, header.opcode)) {
-      attempt.before = intent->stage;
-      attempt.value = intent->value;
-    }
-  }
-  SessionState::Intent& intent = session_->intent(worker.number);
-  if (operation.once) {
-    intent.stage = Stage::kNone;
-    // ORDERING: here and below, a successor of this process reads it, so the compiler's order is
-    // all that matters.
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    intent.unique = header.unique;
-    intent.opcode = header.opcode;
-    intent.value = attempt.value;
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    intent.stage = attempt.before == Stage::kDone ? Stage::kDone : Stage::kBegun;
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-  }
+  if (operation.once) attempt = Note(header, worker, recovered);
   OkOrErrno result = attempt.before == Stage::kDone && attempt.value < 0
                          ? Refuse(static_cast<int>(-attempt.value))
                          : (this->*operation.handler)(*request, attempt);
   if (operation.once) {
+    SessionState::Intent& intent = *worker.intent;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     intent.value = result.has_value() ? attempt.result : -result.error().value;
     std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -129,6 +112,33 @@ uint32_t Server::Handle(std::span<const memory::GuestSlice> readable,
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
   return operation.answered ? request->Finish(result) : 0;
+}
+
+Server::Attempt Server::Note(const fuse_in_header& header, Worker& worker, bool recovered) {
+  if (recovered) {
+    if (SessionState::Intent* const found = session_->Adopt(header.unique, header.opcode)) {
+      if (worker.intent != nullptr) session_->Release(*worker.intent);
+      worker.intent = found;
+      return {.before = found->stage, .value = found->value, .note = found};
+    }
+  }
+  if (worker.intent == nullptr) worker.intent = &session_->Claim();
+  SessionState::Intent& intent = *worker.intent;
+  intent.stage = Stage::kNone;
+  // ORDERING: here and above, a successor of this process reads it, so the compiler's order is all
+  // that matters.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  intent.unique = header.unique;
+  intent.opcode = header.opcode;
+  intent.value = 0;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  intent.stage = Stage::kBegun;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  return {.note = &intent};
+}
+
+void Server::Answered(Worker& worker) {
+  if (worker.intent != nullptr) worker.intent->stage = Stage::kNone;
 }
 
 uint32_t Server::AnswerUnreachable(std::span<const memory::GuestSlice> readable,

@@ -42,9 +42,9 @@ class Server {
                                                 const ServerOptions& options);
   ~Server();
 
-  // One worker's place: `number` is its own, below kMaxWorkers.
+  // One worker's place; there are at most kMaxWorkers.
   struct Worker {
-    uint32_t number = 0;
+    SessionState::Intent* intent = nullptr;  // its note, from its first request on
     WorkerBuffers buffers;
   };
 
@@ -52,6 +52,10 @@ class Server {
   // chain was in flight when a predecessor died, which may have worked on it.
   uint32_t Handle(std::span<const memory::GuestSlice> readable,
                   std::span<const memory::GuestSlice> writable, Worker& worker, bool recovered);
+
+  // The driver has the answer to what Handle() did last for this worker, so that no successor will
+  // be asked again. Also for requests without one.
+  static void Answered(Worker& worker);
 
   // As Handle(), for a chain of which parts are not in memory: EFAULT, and nothing is done.
   static uint32_t AnswerUnreachable(std::span<const memory::GuestSlice> readable,
@@ -75,8 +79,11 @@ class Server {
   // What is known about an earlier attempt at the request, and what this one notes.
   struct Attempt {
     Stage before = Stage::kNone;
-    int64_t value = 0;   // kDone: of the earlier attempt
+    int64_t value = 0;   // of the earlier attempt: what came of it, or was foreseen
     int64_t result = 0;  // to be noted of this one
+    SessionState::Intent* note = nullptr;
+    // Before the work: what a successor will need to find out whether it was done. Not 0.
+    void Foresee(int64_t what) const { note->value = what; }
     bool MayHaveHappened(const OkOrErrno& result_now, int error) const {
       return before == Stage::kBegun && !result_now.has_value() &&
              result_now.error().value == error;
@@ -89,6 +96,9 @@ class Server {
     bool answered = true;
   };
   static const Operation* Find(uint32_t opcode);
+  // Notes that a request begins that cannot simply be done again; gives what a predecessor noted of
+  // it.
+  Attempt Note(const fuse_in_header& header, Worker& worker, bool recovered);
 
   Server(std::unique_ptr<shared_dir::Share> share, sys::UnixSocket unnamed_in,
          sys::UnixSocket unnamed_out, const ServerOptions& options);
@@ -159,6 +169,11 @@ class Server {
                        int flags);
   OkOrErrno FinishCreate(Request& request, Attempt& attempt, OrErrno<shared_dir::Created> created,
                          std::string_view name, int flags);
+  OkOrErrno Remove(Request& request, Attempt& attempt,
+                   OkOrErrno (shared_dir::Share::*remove)(shared_dir::NodeId, std::string_view));
+  // Keeps what is open under that name; gives what is to be told to Share::LostName() afterwards.
+  std::optional<shared_dir::KnownName> BeforeNameGoes(shared_dir::NodeId parent,
+                                                      std::string_view name);
   OkOrErrno RenameNames(Request& request, Attempt& attempt, uint64_t to, unsigned flags);
   // What a creation answers: `made`, or what the earlier attempt has made.
   template <typename Make>

@@ -112,6 +112,8 @@ OkOrErrno Server::OpenNode(Request& request, Attempt& attempt, bool directory) {
   if (!file.has_value()) return std::unexpected(file.error());
   out.fh = TRY(open_->Add(request.node(), std::move(*file), flags, directory));
   attempt.result = static_cast<int64_t>(out.fh);
+  // Opened through a descriptor, which a successor does not have.
+  if (share_->NameLost(request.node())) open_->LosesName(request.node());
   const OkOrErrno put = request.PutStruct(out);
   if (!put.has_value()) open_->Remove(out.fh);
   return put;
@@ -157,7 +159,10 @@ OkOrErrno Server::Create(Request& request, Attempt& attempt) {
     }
     return Created{.found = found, .file = std::move(*file)};
   };
-  if (attempt.before == Stage::kDone) return PutCreated(request, attempt, existing(), flags);
+  if (attempt.before == Stage::kDone) {
+    open_->Remove(static_cast<uint64_t>(attempt.value));
+    return PutCreated(request, attempt, existing(), flags);
+  }
   if ((flags & O_TRUNC) != 0) {
     shared_dir::KeepSetIdBits((in.open_flags & FUSE_OPEN_KILL_SUIDGID) == 0);
   }

@@ -11,10 +11,12 @@ namespace crosvm::devices::fs {
 
 using shared_dir::AttributeChange;
 using shared_dir::Found;
+using shared_dir::KnownName;
 using shared_dir::NodeId;
 using shared_dir::OkOrErrno;
 using shared_dir::OrErrno;
 using shared_dir::Refuse;
+using shared_dir::Share;
 
 namespace {
 
@@ -168,8 +170,9 @@ OkOrErrno Server::SetAttr(Request& request, Attempt&) {
   // With its own cache the guest's kernel writes times back also of a file that it has just
   // deleted; an error would come out of the next syncfs(2).
   const bool only_times = (in.valid & ~uint32_t{FATTR_MTIME | FATTR_CTIME}) == 0;
-  if (!changed.has_value() && changed.error().value == ESTALE && only_times &&
-      Negotiated(FUSE_WRITEBACK_CACHE)) {
+  const bool gone =
+      !changed.has_value() && (changed.error().value == ESTALE || changed.error().value == ENOENT);
+  if (gone && only_times && Negotiated(FUSE_WRITEBACK_CACHE)) {
     return request.PutStruct(fuse_attr_out{});
   }
   return PutAttributes(request, changed);
@@ -231,21 +234,31 @@ OkOrErrno Server::Link(Request& request, Attempt& attempt) {
 // --- removing and renaming -----------------------------------------------------------------------
 
 OkOrErrno Server::Unlink(Request& request, Attempt& attempt) {
-  std::string_view rest = TRY(request.TakeRest());
-  const std::string_view name = TRY(Request::TakeString(rest));
-  if (attempt.before == Stage::kDone) return {};
-  if (const auto node = share_->OpenUnder(request.node(), name)) open_->LosesName(*node);
-  const OkOrErrno result = share_->Unlink(request.node(), name);
-  return attempt.MayHaveHappened(result, ENOENT) ? OkOrErrno() : result;
+  return Remove(request, attempt, &Share::Unlink);
 }
 
 OkOrErrno Server::RmDir(Request& request, Attempt& attempt) {
+  return Remove(request, attempt, &Share::RemoveDirectory);
+}
+
+OkOrErrno Server::Remove(Request& request, Attempt& attempt,
+                         OkOrErrno (Share::*remove)(NodeId, std::string_view)) {
   std::string_view rest = TRY(request.TakeRest());
   const std::string_view name = TRY(Request::TakeString(rest));
   if (attempt.before == Stage::kDone) return {};
-  if (const auto node = share_->OpenUnder(request.node(), name)) open_->LosesName(*node);
-  const OkOrErrno result = share_->RemoveDirectory(request.node(), name);
+  const std::optional<KnownName> known = BeforeNameGoes(request.node(), name);
+  const OkOrErrno result = ((*share_).*remove)(request.node(), name);
+  if (result.has_value() && known) share_->LostName(*known, request.node(), name);
   return attempt.MayHaveHappened(result, ENOENT) ? OkOrErrno() : result;
+}
+
+std::optional<KnownName> Server::BeforeNameGoes(NodeId parent, std::string_view name) {
+  if (share_->options().read_only) return std::nullopt;
+  const std::optional<KnownName> known = share_->KnownUnder(parent, name);
+  if (known && known->open) open_->LosesName(known->node);
+  // Who comes with the node, by another of its names, shall not have to look for it.
+  if (known && !known->last) (void)share_->Locate(known->node);
+  return known;
 }
 
 OkOrErrno Server::Rename(Request& request, Attempt& attempt) {
@@ -262,14 +275,22 @@ OkOrErrno Server::RenameNames(Request& request, Attempt& attempt, uint64_t to, u
   std::string_view rest = TRY(request.TakeRest());
   const std::string_view name = TRY(Request::TakeString(rest));
   const std::string_view new_name = TRY(Request::TakeString(rest));
-  if (attempt.before != Stage::kNone) {
-    const bool happened = share_->RenameHappened(request.node(), name, to, new_name);
-    if (happened || attempt.before == Stage::kDone) return {};
+  if (attempt.before == Stage::kDone) return {};
+  const auto noted = static_cast<uint64_t>(attempt.value);
+  if (attempt.before == Stage::kBegun && noted != 0 &&
+      share_->RenameHappened(request.node(), name, to, new_name, noted)) {
+    return {};
   }
-  if ((flags & RENAME_EXCHANGE) == 0) {
-    if (const auto node = share_->OpenUnder(to, new_name)) open_->LosesName(*node);
+  const uint64_t inode = TRY(share_->InodeUnder(request.node(), name));
+  attempt.Foresee(static_cast<int64_t>(inode));
+  std::optional<KnownName> known;
+  if ((flags & RENAME_EXCHANGE) == 0) known = BeforeNameGoes(to, new_name);
+  const OkOrErrno result = share_->Rename(request.node(), name, to, new_name, flags);
+  // The same file stays under both names.
+  if (result.has_value() && known && known->inode != inode) {
+    share_->LostName(*known, to, new_name);
   }
-  return share_->Rename(request.node(), name, to, new_name, flags);
+  return result;
 }
 
 // --- extended attributes and the file system -----------------------------------------------------

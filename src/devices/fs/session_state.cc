@@ -2,13 +2,14 @@
 
 #include <cstring>
 
+#include "base/check.h"
 #include "sys/memfd.h"
 
 namespace crosvm::devices::fs {
 namespace {
 
 constexpr uint64_t kMagic = 0x31737366'6d767363ULL;
-constexpr size_t kHeaderBytes = 4096;
+constexpr size_t kHeaderBytes = 8192;
 
 }  // namespace
 
@@ -34,16 +35,45 @@ Result<SessionState> SessionState::Create(sys::BorrowedFd state, uint32_t max_op
   return session;
 }
 
-std::optional<SessionState::Intent> SessionState::Find(uint64_t unique, uint32_t opcode) const {
-  for (const Intent& intent : header().intents) {
-    if (intent.stage != Stage::kNone && intent.unique == unique && intent.opcode == opcode) {
-      return intent;
+SessionState::Intent& SessionState::Claim() {
+  MutexLock lock(*mutex_);
+  std::span<Intent> intents = header().intents;
+  size_t best = kIntents;
+  for (size_t i = 0; i < kIntents; ++i) {
+    if (claimed_[i]) continue;
+    if (intents[i].stage == Stage::kNone) {
+      best = i;
+      break;
     }
+    // Only a guest that makes numbers up can have so many: then the oldest goes.
+    if (best == kIntents || intents[i].unique < intents[best].unique) best = i;
   }
-  return std::nullopt;
+  CHECK(best < kIntents, "more workers than there can be");
+  claimed_[best] = true;
+  intents[best].stage = Stage::kNone;
+  return intents[best];
+}
+
+SessionState::Intent* SessionState::Adopt(uint64_t unique, uint32_t opcode) {
+  MutexLock lock(*mutex_);
+  for (size_t i = 0; i < kIntents; ++i) {
+    Intent& intent = header().intents[i];
+    if (claimed_[i] || intent.stage == Stage::kNone) continue;
+    if (intent.unique != unique || intent.opcode != opcode) continue;
+    claimed_[i] = true;
+    return &intent;
+  }
+  return nullptr;
+}
+
+void SessionState::Release(Intent& intent) {
+  MutexLock lock(*mutex_);
+  intent.stage = Stage::kNone;
+  claimed_[static_cast<size_t>(&intent - header().intents)] = false;
 }
 
 void SessionState::ForgetIntents() {
+  MutexLock lock(*mutex_);
   for (Intent& intent : header().intents) intent.stage = Stage::kNone;
 }
 

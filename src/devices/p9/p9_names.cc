@@ -145,7 +145,8 @@ OkOrErrno Server::Renameat(Call& call) {
 
 void Server::KeepOpen(NodeId parent, std::string_view name) {
   if (share_.options().read_only) return;
-  if (const std::optional<NodeId> node = share_.OpenUnder(parent, name)) fids_->KeepUnnamed(*node);
+  const std::optional<shared_dir::KnownName> known = share_.KnownUnder(parent, name);
+  if (known && known->open) fids_->KeepUnnamed(known->node);
 }
 
 OkOrErrno Server::Unlink(Call& call, NodeId parent, std::string_view name, bool directory) {

@@ -143,7 +143,8 @@ static void Own(unsigned a, unsigned b) {
 static void Fight(unsigned a, unsigned b) {
   char text[32] = "";
   int error = 0;
-  switch (random() % 5) {
+  const unsigned operation = (unsigned)random() % 5;
+  switch (operation) {
     case 0: error = Create(Common(a), "whole"); break;
     case 1: error = Of(unlink(Common(a))); break;
     case 2: error = Of(rename(Common(a), Common(b))); break;
@@ -161,7 +162,7 @@ static void Fight(unsigned a, unsigned b) {
   }
   // What the other side renamed meanwhile is stale.
   if (joined && error == ESTALE) return;
-  if (error != 0 && error != ENOENT && error != EEXIST) Fail("common names %u %u gave %d (%s)", a, b, error, strerror(error));
+  if (error != 0 && error != ENOENT && error != EEXIST) Fail("common names: operation %u on %u and %u gave %d (%s)", operation, a, b, error, strerror(error));
 }
 
 static void Work(unsigned long operations, unsigned seed, int result) {
