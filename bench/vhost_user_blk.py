@@ -67,7 +67,8 @@ def Main():
     def Configure(parser):
         parser.add_argument("--seconds", type=int, default=5)
         parser.add_argument("--load", default=os.path.join(SOURCE_DIR, "build", "release", "bench", "vhost_user_blk_load"))
-        parser.add_argument("--folder", help="where the image lies (default: the temporary folder)")
+        parser.add_argument("--folder", default="/dev/shm",
+                            help="where the image lies (default: in memory, so that no disk is what is measured)")
 
     args = bench_lib.Arguments(__doc__, 3, Configure)
     if not os.access(args.load, os.X_OK):

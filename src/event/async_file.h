@@ -64,8 +64,9 @@ class AsyncFile {
   // Call once a batch.
   virtual void Flush() = 0;
   // Delivers what has ended already, without a turn of the loop: right after Flush() that is often
-  // everything (data in the page cache). Not from inside a `done` or the batch end.
-  virtual void Reap() {}
+  // everything (data in the page cache). False: there was nothing. Not from inside a `done` or the
+  // batch end.
+  virtual bool Reap() { return false; }
   // Operations submitted whose `done` has not been called.
   virtual size_t in_flight() const = 0;
   virtual const char* engine() const = 0;

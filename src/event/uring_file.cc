@@ -156,12 +156,14 @@ void UringFile::Flush() {
   }
 }
 
-void UringFile::Reap() {
+bool UringFile::Reap() {
   // What the batch's end submits has often ended by the time it is handed over. The bound leaves
   // the rest to the loop's next turn, so that others get theirs.
-  for (int batch = 0; batch < kBatchesPerTurn && io_uring_cq_ready(&ring_) > 0; ++batch) {
-    if (!DeliverBatch()) return;
+  int batch = 0;
+  for (; batch < kBatchesPerTurn && io_uring_cq_ready(&ring_) > 0; ++batch) {
+    if (!DeliverBatch()) return true;
   }
+  return batch > 0;
 }
 
 bool UringFile::DeliverBatch() {

@@ -16,7 +16,7 @@ class UringFile : public AsyncFile {
 
   void Submit(IoOp& op) override;
   void Flush() override;
-  void Reap() override;
+  bool Reap() override;
   size_t in_flight() const override { return in_flight_; }
   const char* engine() const override { return "io_uring"; }
 

@@ -134,7 +134,7 @@ PopResult PackedRing::Pop(Chain& chain) {
   }
   uint16_t flags = Flags(next_avail_.index).LoadAcquire();
   while ((flags & (kAvail | kUsed)) != AvailableBits(next_avail_.wrap)) {
-    if (!ArmNotifications()) return PopResult::kEmpty;
+    if (!EnableNotifications()) return PopResult::kEmpty;
     flags = Flags(next_avail_.index).LoadAcquire();
   }
   if (!Collect(flags)) return PopResult::kBroken;
@@ -216,7 +216,11 @@ void PackedRing::SuppressNotifications() {
   SetDriverWish(0, VRING_PACKED_EVENT_FLAG_DISABLE);
 }
 
-bool PackedRing::ArmNotifications() {
+bool PackedRing::HasAvailable() {
+  return recovery_pending() || IsAvailable(next_avail_);
+}
+
+bool PackedRing::EnableNotifications() {
   const bool event_index = (features_ & FeatureBit(VIRTIO_RING_F_EVENT_IDX)) != 0;
   const bool same = armed_at_.index == next_avail_.index && armed_at_.wrap == next_avail_.wrap;
   if (armed_ && (!event_index || same)) return false;

@@ -18,6 +18,8 @@ class PackedRing final : public Ring {
   void Accept(Chain& chain) override;
   void Undo(const Chain& chain) override;
   void SuppressNotifications() override;
+  bool HasAvailable() override;
+  bool EnableNotifications() override;
   void Complete(const Chain& chain, uint32_t written) override;
   void Abandon(const Chain& chain) override;
   bool Publish() override;
@@ -46,7 +48,6 @@ class PackedRing final : public Ring {
   // rules.
   bool Collect(uint16_t head_flags);
   PopResult Build(std::span<const PackedDescriptor> descriptors, Chain& chain);
-  bool ArmNotifications();
   void SetDriverWish(uint16_t offset_wrap, uint16_t flags);
 
   memory::GuestMemory memory_;

@@ -108,6 +108,14 @@ void Queue::SuppressNotifications() {
   if (!broken_) ring_->SuppressNotifications();
 }
 
+bool Queue::HasAvailable() {
+  return !broken_ && ring_->HasAvailable();
+}
+
+bool Queue::EnableNotifications() {
+  return !broken_ && ring_->EnableNotifications();
+}
+
 void Queue::Undo(Chain chain) {
   CHECK(chain.live_ && chain.sequence_ == sequence_, "chains are undone newest first");
   --sequence_;

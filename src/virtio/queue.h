@@ -88,6 +88,12 @@ class Queue {
   // While work is pending anyway, tells the driver not to notify (a hint). Pop() undoes it when the
   // ring runs empty.
   void SuppressNotifications();
+  // For a device that looks for a while before it sleeps (event/busy_poll.h). Pop() would return a
+  // chain, or break the ring. Leaves notifications as they are.
+  bool HasAvailable();
+  // What Pop() does when it returns nothing. True: something has become available meanwhile, and
+  // the driver may not notify of it.
+  [[nodiscard]] bool EnableNotifications();
   // Puts the chain back that was popped last (of those not undone), so that the next Pop() returns
   // it again: net has no packet for this buffer yet. Several are undone newest first. REQUIRES:
   // that order; chains popped earlier may be in flight or completed.

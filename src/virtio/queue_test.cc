@@ -258,6 +258,27 @@ TEST_P(QueueTest, NotificationsAreWantedOnlyWhenTheQueueRanEmpty) {
   }
 }
 
+// A device that looks for a while before it sleeps.
+TEST_P(QueueTest, LookingLeavesNotificationsOff) {
+  Queue queue = driver_.MakeQueue();
+  for (int round = 0; round < 20; ++round) {
+    EXPECT_FALSE(queue.EnableNotifications()) << round;
+    driver_.Chain().Writable(1).Submit();
+    EXPECT_TRUE(driver_.KickWanted()) << round;
+    queue.SuppressNotifications();
+    ASSERT_TRUE(queue.HasAvailable());
+    queue.Complete(*queue.Pop(), 0);
+    EXPECT_FALSE(queue.HasAvailable());
+    driver_.Chain().Writable(1).Submit();
+    EXPECT_FALSE(driver_.KickWanted()) << round;
+    EXPECT_TRUE(queue.EnableNotifications()) << "it came before";
+    queue.SuppressNotifications();
+    queue.Complete(*queue.Pop(), 0);
+    queue.Flush();
+    EXPECT_EQ(driver_.AllUsed().size(), 2u);
+  }
+}
+
 TEST_P(QueueTest, SignalUsedAlwaysInterrupts) {
   Queue queue = driver_.MakeQueue();
   driver_.EnableInterrupts(false);

@@ -34,6 +34,9 @@ class Ring {
   virtual void Accept(Chain& chain) = 0;
   virtual void Undo(const Chain& chain) = 0;
   virtual void SuppressNotifications() = 0;
+  virtual bool HasAvailable() = 0;
+  // True when something has become available meanwhile.
+  virtual bool EnableNotifications() = 0;
   // Writes the used element; the driver does not see it before Publish().
   virtual void Complete(const Chain& chain, uint32_t written) = 0;
   // Forgets the chain without a used element.

@@ -95,7 +95,7 @@ PopResult SplitRing::Pop(Chain& chain) {
     // after it.
     seen_avail_ = avail_index_.LoadAcquire();
     if (next_avail_ != seen_avail_) break;
-    if (!ArmNotifications()) return PopResult::kEmpty;
+    if (!EnableNotifications()) return PopResult::kEmpty;
   }
   if (static_cast<uint16_t>(seen_avail_ - next_avail_) > size_) {
     return Broken("the available index moved by more than the queue size");
@@ -160,7 +160,14 @@ void SplitRing::SuppressNotifications() {
   used_flags_.StoreRelaxed(VRING_USED_F_NO_NOTIFY);
 }
 
-bool SplitRing::ArmNotifications() {
+bool SplitRing::HasAvailable() {
+  if (recovery_pending()) return true;
+  // ORDERING: as in Pop(), which counts on what was seen here.
+  if (next_avail_ == seen_avail_) seen_avail_ = avail_index_.LoadAcquire();
+  return next_avail_ != seen_avail_;
+}
+
+bool SplitRing::EnableNotifications() {
   const bool event_index = (features_ & FeatureBit(VIRTIO_RING_F_EVENT_IDX)) != 0;
   if (armed_ && (!event_index || armed_at_ == next_avail_)) return false;
   if (event_index) {

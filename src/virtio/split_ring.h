@@ -18,6 +18,8 @@ class SplitRing final : public Ring {
   void Accept(Chain& chain) override;
   void Undo(const Chain& chain) override;
   void SuppressNotifications() override;
+  bool HasAvailable() override;
+  bool EnableNotifications() override;
   void Complete(const Chain& chain, uint32_t written) override;
   void Abandon(const Chain& chain) override;
   bool Publish() override;
@@ -33,8 +35,6 @@ class SplitRing final : public Ring {
         inflight_(std::move(inflight)) {}
 
   PopResult Build(uint16_t head, Chain& chain);
-  // Enables notifications; true when the driver has added something in between.
-  bool ArmNotifications();
 
   memory::GuestMemory memory_;
   uint64_t features_;

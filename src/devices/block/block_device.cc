@@ -16,6 +16,8 @@ namespace {
 constexpr uint16_t kQueueSize = 256;
 // Chains taken from one queue before others (and the control socket) get their turn.
 constexpr int kChainsPerTurn = 128;
+// So long the loop's other callbacks may have to wait while there is always something to do.
+constexpr std::chrono::microseconds kLongestTurn{500};
 // A request whose buffers O_DIRECT cannot take goes through a buffer of ours, in pieces. The driver
 // chooses how large and how many such requests are, so both are bounded.
 constexpr uint64_t kBounceBytes = 1 << 20;
@@ -60,7 +62,9 @@ struct BlockDevice::QueueState {
   bool stopping = false;
   bool dirty = false;     // completed chains wait for Flush
   bool finished = false;  // requests ended since the last turn
-  bool posted = false;    // another turn is on its way
+
+  // As many chains as the ring has entries are in flight: the next completion goes on.
+  bool full() const { return free_slots.empty(); }
 };
 
 BlockDevice::BlockDevice(event::EventLoop& loop, std::unique_ptr<event::AsyncFile> file,
@@ -141,7 +145,6 @@ Status BlockDevice::StartQueue(uint16_t index, virtio::Queue queue) {
       loop_.AddWatch(state->queue.kick().fd(), event::Interest::kRead, [this, raw](event::Ready) {
         raw->queue.kick().Drain();
         ProcessQueue(*raw);
-        file_->Reap();
       }));
   queues_[index] = std::move(state);
   ProcessQueue(*raw);
@@ -184,15 +187,10 @@ Status BlockDevice::HandleControl(const ControlRequest& request) {
 void BlockDevice::ProcessQueue(QueueState& state) {
   if (state.stopping) return;
   state.queue.SuppressNotifications();
-  bool more = true;
-  for (int turn = 0; more && turn < kChainsPerTurn; ++turn) {
-    // As many chains as the ring has entries are in flight: the next completion goes on here.
-    if (state.free_slots.empty()) break;
+  for (int turn = 0; turn < kChainsPerTurn; ++turn) {
+    if (state.full() || !state.queue.HasAvailable()) break;
     std::optional<virtio::Chain> chain = state.queue.Pop();
-    if (!chain) {
-      more = false;
-      break;
-    }
+    if (!chain) break;
     Slot& slot = *state.free_slots.back();
     state.free_slots.pop_back();
     slot.chain = std::move(chain);
@@ -201,17 +199,48 @@ void BlockDevice::ProcessQueue(QueueState& state) {
   }
   file_->Flush();
   FlushQueues();
-  if (!more || state.free_slots.empty() || std::exchange(state.posted, true)) return;
-  // More may be waiting; the driver was told not to notify.
-  loop_.Post([weak = std::weak_ptr(self_), index = state.index] {
-    const std::shared_ptr<BlockDevice*> self = weak.lock();
-    if (!self) return;
-    const std::unique_ptr<QueueState>& queue = (*self)->queues_[index];
-    if (!queue) return;
-    queue->posted = false;
-    (*self)->ProcessQueue(*queue);
-    (*self)->file_->Reap();
+  PostSettle();
+}
+
+bool BlockDevice::Work() {
+  bool worked = file_->Reap();
+  for (const std::unique_ptr<QueueState>& state : queues_) {
+    if (!state || state->stopping || state->full() || !state->queue.HasAvailable()) continue;
+    ProcessQueue(*state);
+    worked = true;
+  }
+  return worked;
+}
+
+bool BlockDevice::EnableNotifications() {
+  bool more = false;
+  for (const std::unique_ptr<QueueState>& state : queues_) {
+    if (!state || state->stopping || state->full()) continue;
+    more = state->queue.EnableNotifications() || more;
+  }
+  return more;
+}
+
+void BlockDevice::PostSettle() {
+  if (std::exchange(settle_posted_, true)) return;
+  poll_.SleepEnds(event::Clock::now());
+  loop_.Post([weak = std::weak_ptr(self_)] {
+    if (const std::shared_ptr<BlockDevice*> self = weak.lock()) (*self)->Settle();
   });
+}
+
+void BlockDevice::Settle() {
+  const auto work = [this] { return Work(); };
+  const event::Clock::time_point end = event::Clock::now() + kLongestTurn;
+  bool busy = true;
+  while (busy && event::Clock::now() < end) busy = work() || poll_.Until(work);
+  settle_posted_ = false;
+  busy = busy || EnableNotifications();
+  if (busy) {
+    PostSettle();
+  } else {
+    poll_.SleepBegins(event::Clock::now());
+  }
 }
 
 void BlockDevice::Start(Slot& slot) {

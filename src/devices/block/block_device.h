@@ -16,6 +16,7 @@
 #include "devices/block/block_request.h"
 #include "devices/module/control.h"
 #include "event/async_file.h"
+#include "event/busy_poll.h"
 #include "event/event_loop.h"
 #include "event/gate.h"
 #include "virtio/device.h"
@@ -55,7 +56,15 @@ class BlockDevice : public virtio::Device, public Controllable {
   struct Slot;
   struct QueueState;
 
+  // Takes and starts requests, and sees to it that Settle() follows: notifications are off then.
   void ProcessQueue(QueueState& queue);
+  // Does what there is to do without a sleep; false: nothing.
+  bool Work();
+  bool EnableNotifications();
+  void PostSettle();
+  // At the end of a turn of the loop in which there was something to do: looks for more, and when
+  // there is nothing, asks for notifications.
+  void Settle();
   void Start(Slot& slot);
   void AnswerId(Slot& slot);
   void SubmitTransfer(Slot& slot);
@@ -83,6 +92,8 @@ class BlockDevice : public virtio::Device, public Controllable {
   std::deque<Slot*> bounce_waiting_;
   // Posted callbacks hold a weak reference: none runs after the device is gone.
   std::shared_ptr<BlockDevice*> self_;
+  bool settle_posted_ = false;
+  event::BusyPoll poll_;
 };
 
 }  // namespace crosvm::devices::block
