@@ -153,11 +153,13 @@ void SplitRing::Undo(const Chain& chain) {
 }
 
 void SplitRing::SuppressNotifications() {
-  armed_ = false;
-  // With event indices nothing need be done: the driver notifies only for the index that we waited
-  // for last.
-  if ((features_ & FeatureBit(VIRTIO_RING_F_EVENT_IDX)) != 0) return;
-  used_flags_.StoreRelaxed(VRING_USED_F_NO_NOTIFY);
+  const bool was_armed = std::exchange(armed_, false);
+  if ((features_ & FeatureBit(VIRTIO_RING_F_EVENT_IDX)) == 0) {
+    used_flags_.StoreRelaxed(VRING_USED_F_NO_NOTIFY);
+  } else if (was_armed && armed_at_ == next_avail_) {
+    // An index that is behind. One that has been passed need not be changed.
+    avail_event_.StoreRelaxed(static_cast<uint16_t>(next_avail_ - 1));
+  }
 }
 
 bool SplitRing::HasAvailable() {

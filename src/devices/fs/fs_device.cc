@@ -213,8 +213,14 @@ void FsDevice::Work(Worker& worker) {
   while (true) {
     // ORDERING: sequentially consistent. Either we see the chain that was put by, or who put it by
     // sees us asleep.
+    if (Look(worker)) {
+      WorkOnAll(worker);
+      continue;
+    }
     ++idle_;
+    worker.poll.SleepBegins(event::Clock::now());
     const int count = epoll_wait(worker.epoll.get(), events, kEvents, ahead_ > 0 ? 0 : -1);
+    worker.poll.SleepEnds(event::Clock::now());
     --idle_;
     if (count == 0) {
       WorkOnAll(worker);
@@ -235,6 +241,32 @@ void FsDevice::Work(Worker& worker) {
       }
     }
   }
+}
+
+template <typename Ask>
+bool FsDevice::AnyQueue(Ask ask) {
+  bool any = false;
+  for (const std::unique_ptr<QueueSlot>& slot : slots_) {
+    MutexLock lock(slot->mutex);
+    if (slot->queue && !slot->stopped && ask(*slot->queue)) any = true;
+  }
+  return any;
+}
+
+bool FsDevice::Look(const Worker& worker) {
+  if (worker.poll.window() == event::Clock::duration::zero()) return false;
+  // ORDERING: sequentially consistent. Who finds a colleague looking has found its queues empty
+  // before that one lets go, and asks for notifications after it.
+  if (looking_.exchange(true)) return false;
+  AnyQueue([](virtio::Queue& queue) {
+    queue.SuppressNotifications();
+    return false;
+  });
+  const bool found = worker.poll.Until(
+      [this] { return AnyQueue([](virtio::Queue& queue) { return queue.HasAvailable(); }); });
+  looking_ = false;
+  const bool more = AnyQueue([](virtio::Queue& queue) { return queue.EnableNotifications(); });
+  return found || more;
 }
 
 void FsDevice::WorkOnAll(Worker& worker) {

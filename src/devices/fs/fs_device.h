@@ -3,8 +3,9 @@
 // worked on by a pool of threads that serve all queues.
 //
 // Every worker sleeps in an epoll of its own that has the kick of every queue, exclusively and
-// edge-triggered: a kick wakes one of those that sleep, and no descriptor has to be read. A worker
-// takes a chain, and when another one waits behind it, wakes a colleague for that; carries out the
+// edge-triggered: a kick wakes one of those that sleep, and no descriptor has to be read. Before
+// they sleep, one of them looks for more in memory for a while (event/busy_poll.h). A worker takes
+// a chain, and when another one waits behind it, wakes a colleague for that; carries out the
 // request without any lock; completes it. A queue's lock is held for taking and completing alone.
 #pragma once
 
@@ -20,6 +21,7 @@
 #include "base/mutex.h"
 #include "devices/fs/fs_wire.h"
 #include "devices/fs/server.h"
+#include "event/busy_poll.h"
 #include "event/event_loop.h"
 #include "sys/epoll.h"
 #include "sys/event_fd.h"
@@ -66,6 +68,7 @@ class FsDevice : public virtio::Device {
   };
   struct Worker {
     Server::Worker place;
+    event::BusyPoll poll;
     sys::UniqueFd epoll;
     std::thread thread;
   };
@@ -74,6 +77,12 @@ class FsDevice : public virtio::Device {
   void Work(Worker& worker);
   void WorkOn(Worker& worker, QueueSlot& slot);
   void WorkOnAll(Worker& worker);
+  // Looks for work for a while, without notifications, unless a colleague does. True: there may be
+  // some. Notifications are on when it returns and nobody looks.
+  bool Look(const Worker& worker);
+  // Asks every running queue, each under its lock.
+  template <typename Ask>
+  bool AnyQueue(Ask ask);
   std::optional<QueueSlot::Taken> Take(QueueSlot& slot) CROSVM_REQUIRES(slot.mutex);
   // Take(), and when another one waits behind it, that into `ahead`, for a colleague.
   std::optional<QueueSlot::Taken> TakeAndLookAhead(QueueSlot& slot) CROSVM_REQUIRES(slot.mutex);
@@ -87,9 +96,10 @@ class FsDevice : public virtio::Device {
   std::vector<std::unique_ptr<Worker>> workers_;
   sys::EventFd more_;  // a chain waits in some queue's `ahead`
   sys::EventFd quit_;
-  std::atomic<uint32_t> ahead_{0};  // chains in all queues' `ahead`
-  std::atomic<uint32_t> idle_{0};   // workers that sleep, or are about to
-  bool started_ = false;            // a queue has run since the process began
+  std::atomic<uint32_t> ahead_{0};    // chains in all queues' `ahead`
+  std::atomic<bool> looking_{false};  // a worker looks for more before it sleeps
+  std::atomic<uint32_t> idle_{0};     // workers that sleep, or are about to
+  bool started_ = false;              // a queue has run since the process began
 };
 
 }  // namespace crosvm::devices::fs
