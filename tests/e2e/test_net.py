@@ -10,8 +10,10 @@ import images
 import settings
 from e2e import E2eTest, EachKernel
 from guest_paths import PathOf
+from kills import KilledEvery
 
 MIB = 1 << 20
+TIMES = int(os.environ.get("CROSVM_TORTURE", "1"))
 
 
 class Sink(threading.Thread):
@@ -70,9 +72,9 @@ class TapTest(E2eTest):
     def guest(self):
         return f"10.77.{self.net + (self.kernel == '6.1')}.2"
 
-    def BootWith(self, keys="", **options):
+    def BootWith(self, keys="", words=(), **options):
         images.CopyRoot(self.Path("root"))
-        vm = self.Vm(options=["-r", self.Path("root"), "--net",
+        vm = self.Vm(options=["-r", self.Path("root"), *words, "--net",
                               f"host-ip={self.host},netmask=255.255.255.0,mac=02:00:00:00:07:07{keys}"], **options)
         vm.Boot(20)
         type(self).shared = vm
@@ -173,6 +175,34 @@ class NetTap(TapTest):
         self.assertFalse([name for name in os.listdir("/sys/class/net") if name.startswith("vmtap")
                           and self.host in subprocess.run(["ip", "addr", "show", name], capture_output=True,
                                                           text=True).stdout])
+
+
+class NetTorture(TapTest):
+    """Transfers that check themselves beside iperf3, while the process is killed: ten times, CROSVM_TORTURE=N times as often."""
+
+    ordered = True
+    net = 40
+
+    def test_1_killed_under_load(self):
+        vm = self.BootWith(words=["--device-restarts", "100000"], mem=384)
+        server = subprocess.Popen(["iperf3", "-s", "-1", "-B", self.host], stdout=subprocess.DEVNULL)
+        try:
+            vm.Check(f"for i in 1 2 3 4 5; do iperf3 -c {self.host} -P 2 -t 36000 --forceflush > /tmp/iperf 2>&1; sleep 1; done & "
+                     "while ! grep -q ' sec ' /tmp/iperf; do sleep 0.5; done; pidof iperf3 > /tmp/pid", 60)
+            with KilledEvery(vm, "net[0]", 0.7) as kills:
+                while len(kills) < 10 * TIMES:
+                    self.ToHost(4)
+                    self.FromHost(4)
+            if TIMES > 1:
+                print(f"      {len(kills)} kills", flush=True)
+            # Its connections are those of the beginning.
+            vm.Check("[ \"$(pidof iperf3)\" = \"$(cat /tmp/pid)\" ] && ! grep -i error /tmp/iperf")
+        finally:
+            server.kill()
+            server.wait()
+
+    def test_2_power_off(self):
+        self.Shared().PowerOff()
 
 
 class NetTwoPairs(TapTest):

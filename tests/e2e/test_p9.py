@@ -1,15 +1,13 @@
 """`--shared-dir PATH:TAG:type=9p` with Linux' own 9p client (Debian's kernel with all drivers: the cloud one has no 9p)."""
-import contextlib
 import fcntl
-import json
 import os
 import signal
 import stat
 import subprocess
-import threading
 
 import images
 from e2e import E2eTest
+from kills import KilledEvery, PidOf
 
 PROGRAMS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "programs")
 PROGRAM = os.path.join(PROGRAMS, "file_lock.c")
@@ -94,33 +92,12 @@ class Shares(E2eTest):
         vm.Check("echo before >/tmp/data/log && exec 6>>/tmp/data/log 7</tmp/data/big")
         for name in ("r0", "r1"):
             vm.Check(f"echo {name} >&6; head -c 4096 <&7 >/dev/null; mkdir /tmp/data/{name}")
-            os.kill(self.DevicePid(vm), signal.SIGKILL)
+            os.kill(PidOf(vm, "9p[0]"), signal.SIGKILL)
             vm.Check(f"echo after-{name} >&6; head -c 4096 <&7 >/dev/null; ls /tmp/data/{name}; "
                      f"mv /tmp/data/{name} /tmp/data/{name}.moved", 60)
         vm.Check("exec 6>&- 7<&-")
         self.assertEqual(self.Text("log").split(), ["before", "r0", "after-r0", "r1", "after-r1"])
         self.assertTrue(os.path.isdir(self.Host("r1.moved")))
-
-    @contextlib.contextmanager
-    def KilledEvery(self, seconds):
-        stop = threading.Event()
-
-        def Kill():
-            while not stop.wait(seconds):
-                os.kill(self.DevicePid(self.Shared()), signal.SIGKILL)
-
-        killer = threading.Thread(target=Kill)
-        killer.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            killer.join()
-
-    @staticmethod
-    def DevicePid(vm):
-        processes = json.loads(vm.Control("ps", "--json"))["processes"]
-        return next(process["pid"] for process in processes if process["name"] == "9p[0]")
 
     def test_6_read_only(self):
         vm = self.Shared()
@@ -156,10 +133,10 @@ class Shares(E2eTest):
     def test_8_verified_load(self):
         """fio checks what it wrote, while the device is killed again and again."""
         vm = self.Shared()
-        with self.KilledEvery(3):
+        with KilledEvery(vm, "9p[0]", 3):
             vm.Check(FIO.format(engine="psync", more="--fsync=8"), 120)
         # Names: nothing is done twice, nothing is left out.
-        with self.KilledEvery(1):
+        with KilledEvery(vm, "9p[0]", 1):
             vm.Check("cd /tmp/data && for i in $(seq 1 60); do mkdir d$i && echo $i >d$i/f && ln d$i/f d$i/g && "
                      "mv d$i e$i && test $(cat e$i/g) = $i && ln -s x e$i/l && rm e$i/f e$i/g e$i/l && rmdir e$i || "
                      "{ echo failed at $i; break; }; done; cd /; test $i = 60 && ! ls -d /tmp/data/[de][0-9]*", 120)

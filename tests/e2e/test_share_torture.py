@@ -3,18 +3,15 @@
 The sizes are for a few minutes on an emulated machine; CROSVM_TORTURE=N makes loads and kills N times as many. The same loads run natively
 below the kernel's own FUSE client, with every kind of cache, in src/devices/fs/kernel_test.cc.
 """
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
-import threading
-import time
 
 import images
 import shares
 from e2e import E2eTest
+from kills import KilledEvery, PidOf
 
 TIMES = int(os.environ.get("CROSVM_TORTURE", "1"))
 MIB = 1 << 20
@@ -64,36 +61,6 @@ class ShareTortureTest(E2eTest):
         for tag in ("tools", *shared):
             vm.Check(f"mkdir -p /tmp/{tag} && mount -t virtiofs {tag} /tmp/{tag}")
 
-    def ServerOf(self, index):
-        """The process of the share with that number; none while it is being replaced."""
-        for pid, command in self.Shared().Processes():
-            if f"fs[{index}]" in command:
-                return pid
-        return None
-
-    @contextlib.contextmanager
-    def KilledEvery(self, index, seconds):
-        """kill -9 of a share's process again and again; the list that is given counts them."""
-        stop = threading.Event()
-        kills = []
-
-        def Kill():
-            while not stop.wait(seconds):
-                pid = self.ServerOf(index)
-                if pid is None or pid in kills:
-                    continue
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    kills.append(pid)
-
-        killer = threading.Thread(target=Kill)
-        killer.start()
-        try:
-            yield kills
-        finally:
-            stop.set()
-            killer.join()
-
 
 class ShareLoads(ShareTortureTest):
     """Loads that check themselves, while the process dies, and while the host works in the same tree."""
@@ -109,18 +76,18 @@ class ShareLoads(ShareTortureTest):
         vm = self.Shared()
         vm.Check("cd /tmp/data && dd if=/dev/urandom of=synced bs=64k count=16 2>/dev/null && sync synced && cp synced /tmp/synced")
         before = images.Sha256(self.Host("data", "synced"))
-        with self.KilledEvery(1, 2) as kills:
-            output = vm.Check(f"cd /tmp && (tools/fsx data/file 7 {200 * TIMES} > fsx.log 2>&1; echo $? >> fsx.log) & "
-                              f"/tmp/tools/name_storm /tmp/data 1 32 {8 * TIMES} 9; status=$?; wait; cat /tmp/fsx.log; "
-                              "cmp /tmp/synced /tmp/data/synced && [ $status = 0 ]", 120 * TIMES)
-        self.assertIn("fsx: ", output)
-        self.assertIn("are right, missing 0x4\n0\n", output)
-        self.assertIn("name_storm: ", output)
-        self.assertGreater(len(kills), 2)
+        with KilledEvery(vm, "fs[1]", 2) as kills:
+            # How many a round sees is the machine's pace.
+            while len(kills) < 3 * TIMES:
+                output = vm.Check(f"cd /tmp && (tools/fsx data/file {len(kills)} 200 > fsx.log 2>&1; echo $? >> fsx.log) & "
+                                  f"/tmp/tools/name_storm /tmp/data 1 32 8 {len(kills)}; status=$?; wait; cat /tmp/fsx.log; "
+                                  "cmp /tmp/synced /tmp/data/synced && [ $status = 0 ] && rm -r /tmp/data/d?", 120)
+                self.assertIn("fsx: ", output)
+                self.assertIn("are right, missing 0x4\n0\n", output)
+                self.assertIn("name_storm: ", output)
         if TIMES > 1:
             print(f"      {len(kills)} kills", flush=True)
         self.assertEqual(images.Sha256(self.Host("data", "synced")), before)
-        vm.Check("rm -r /tmp/data/d?")
 
     def test_4_host_and_guest_in_one_tree(self):
         """Each side sees its own changes and loses none by the other's."""
@@ -183,7 +150,7 @@ class ShareFailures(ShareTortureTest):
     def test_5_input_output_errors(self):
         """The disk below loses its end."""
         vm = self.Shared()
-        server = self.ServerOf(3)
+        server = PidOf(self.Shared(), "fs[3]")
         subprocess.run(["sync", "-f", self.Host("failing")], check=True)
         os.truncate(self.Path("failing.ext4"), 1 * MIB)
         with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
@@ -193,7 +160,7 @@ class ShareFailures(ShareTortureTest):
         self.assertIn("Input/output error", output)
         # Neither the process nor the other shares suffer.
         self.assertEqual(vm.Check("cat /tmp/full/kept").strip(), "kept")
-        self.assertEqual(self.ServerOf(3), server)
+        self.assertEqual(PidOf(self.Shared(), "fs[3]"), server)
 
     def test_6_the_directory_is_removed(self):
         vm = self.Shared()
