@@ -28,7 +28,12 @@ OkOrErrno Server::Lcreate(Call& call) {
   const uint32_t group = call.in.U32();
   if (!call.in.ok()) return Refuse(EINVAL);
   const std::shared_ptr<Fid> fid = TRY(FidOf(number));
-  if (fid->open()) return Refuse(EBUSY);
+  if (fid->open()) {
+    // The predecessor made the file, of whose answer the client does not know.
+    if (!call.request.replayed) return Refuse(EBUSY);
+    call.out.Id(QidOf(TRY(share_.Stat(fid->node())))).U32(0);
+    return {};
+  }
   int kept = static_cast<int>(flags & kCreateFlags);
   // The file may be there because the predecessor made it.
   if (call.request.replayed) kept &= ~O_EXCL;

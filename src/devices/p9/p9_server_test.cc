@@ -411,6 +411,12 @@ TEST_F(ServerTest, WhatAPredecessorMayHaveDoneIsDoneOnce) {
   MessageWriter clunk;
   clunk.U32(77);
   EXPECT_EQ(s_.Call(Type::kClunk, std::move(clunk), {}, true).error, 0u);
+  ASSERT_EQ(s_.Walk(0, 2, {}), 0u);
+  EXPECT_EQ(s_.Create(2, "made", O_RDWR | O_EXCL), 0u);
+  EXPECT_EQ(s_.Write(2, "text"), 0u);
+  EXPECT_EQ(s_.Create(2, "made", O_RDWR | O_EXCL, 0644, true), 0u);
+  EXPECT_EQ(s_.Read(2), "text");
+  EXPECT_EQ(s_.Create(2, "made"), uint32_t{EBUSY});
   // Not done before.
   EXPECT_EQ(s_.MakeDirectory(0, "e", true), 0u);
   EXPECT_NE(s_.Rename(0, "none", 0, "g", true), 0u);

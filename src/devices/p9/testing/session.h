@@ -140,10 +140,11 @@ class Session {
     lopen.U32(fid).U32(static_cast<uint32_t>(flags));
     return Call(Type::kLopen, std::move(lopen)).error;
   }
-  uint32_t Create(uint32_t fid, const std::string& name, int flags = O_RDWR, uint32_t mode = 0644) {
+  uint32_t Create(uint32_t fid, const std::string& name, int flags = O_RDWR, uint32_t mode = 0644,
+                  bool replayed = false) {
     MessageWriter create;
     create.U32(fid).String(name).U32(static_cast<uint32_t>(flags)).U32(mode).U32(0);
-    return Call(Type::kLcreate, std::move(create)).error;
+    return Call(Type::kLcreate, std::move(create), {}, replayed).error;
   }
   uint32_t Clunk(uint32_t fid) {
     MessageWriter clunk;
