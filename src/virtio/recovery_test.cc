@@ -8,6 +8,7 @@
 #include "sys/memfd.h"
 #include "virtio/queue.h"
 #include "virtio/testing/driver.h"
+#include "virtio/testing/ring_format.h"
 #include "virtio/testing/store_recorder.h"
 #include "virtio/types.h"
 
@@ -21,12 +22,7 @@ constexpr size_t kMemory = 0x1000;  // ring and buffers; small, for each state i
 constexpr size_t kRecords = 0x1000;
 constexpr uint16_t kSize = 4;
 
-struct Format {
-  bool packed;
-  bool event_idx;
-};
-
-class RecoveryTest : public ::testing::TestWithParam<Format> {
+class RecoveryTest : public ::testing::TestWithParam<testing::RingFormat> {
  protected:
   RecoveryTest() {
     const sys::UniqueFd fd = *sys::CreateSealedMemfd("records", kRecords);
@@ -74,13 +70,8 @@ class RecoveryTest : public ::testing::TestWithParam<Format> {
   std::shared_ptr<sys::MappedRegion> records_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Formats, RecoveryTest,
-                         ::testing::Values(Format{false, false}, Format{false, true},
-                                           Format{true, false}, Format{true, true}),
-                         [](const auto& param) {
-                           return std::string(param.param.packed ? "Packed" : "Split") +
-                                  (param.param.event_idx ? "EventIdx" : "Flags");
-                         });
+INSTANTIATE_TEST_SUITE_P(Formats, RecoveryTest, ::testing::ValuesIn(testing::kRingFormats),
+                         testing::RingFormatName);
 
 TEST_P(RecoveryTest, ResultsAreCompleteWhenTheyBecomeVisible) {
   Driver driver = MakeDriver();
