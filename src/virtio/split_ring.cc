@@ -90,11 +90,7 @@ PopResult SplitRing::Pop(Chain& chain) {
     if (result == PopResult::kChain) ++next_recovered_;
     return result;
   }
-  while (next_avail_ == seen_avail_) {
-    // ORDERING: pairs with the driver's release of the index; ring entry and descriptors are read
-    // after it.
-    seen_avail_ = avail_index_.LoadAcquire();
-    if (next_avail_ != seen_avail_) break;
+  while (!HasAvailable()) {
     if (!EnableNotifications()) return PopResult::kEmpty;
   }
   if (static_cast<uint16_t>(seen_avail_ - next_avail_) > size_) {
@@ -164,7 +160,8 @@ void SplitRing::SuppressNotifications() {
 
 bool SplitRing::HasAvailable() {
   if (recovery_pending()) return true;
-  // ORDERING: as in Pop(), which counts on what was seen here.
+  // ORDERING: pairs with the driver's release of the index; ring entry and descriptors are read
+  // after it.
   if (next_avail_ == seen_avail_) seen_avail_ = avail_index_.LoadAcquire();
   return next_avail_ != seen_avail_;
 }
