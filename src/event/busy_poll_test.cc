@@ -37,7 +37,7 @@ TEST(BusyPollTest, LooksUntilThereIsSomething) {
   for (int i = 0; i < 10; ++i) Sleep(poll, microseconds(1));
   int looks = 0;
   // However slow the machine is, it looks once.
-  EXPECT_EQ(poll.Until([&] { return ++looks == 1; }), true);
+  EXPECT_TRUE(poll.Until([&] { return ++looks == 1; }));
   looks = 0;
   EXPECT_FALSE(poll.Until([&] {
     ++looks;

@@ -373,7 +373,7 @@ void NodeTable::Moved(const FileKey& key, NodeId parent, std::string_view name) 
   record.name_state = NameState::kThere;
 }
 
-void NodeTable::LostName(NodeId node, NodeId parent, std::string_view name, NameState state) {
+void NodeTable::SetNameState(NodeId node, NodeId parent, std::string_view name, NameState state) {
   Shard& shard = shards_[ShardOf(node)];
   MutexLock lock(shard.mutex);
   Record* const record = Validate(node);

@@ -86,9 +86,9 @@ class NodeTable {
   OrErrno<NodePlace> Place(NodeId node);
   // The file is now called so (a rename of ours), if it is a node.
   void Moved(const FileKey& key, NodeId parent, std::string_view name);
-  // The guest removed that name of the file; ignored when the node was found under another one
-  // last.
-  void LostName(NodeId node, NodeId parent, std::string_view name, NameState state);
+  // Ignored when the node was found under another name last, and for a name that does not fit a
+  // record (more than 64 bytes).
+  void SetNameState(NodeId node, NodeId parent, std::string_view name, NameState state);
   // True when that was the last reference and the node is gone. More references than there are
   // count as all; the root stays.
   bool Forget(NodeId node, uint64_t references);

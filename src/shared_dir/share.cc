@@ -148,7 +148,6 @@ void Share::AddOpen(NodeId node, const Descriptor& file) {
   Shard& shard = ShardOf(node);
   MutexLock lock(shard.mutex);
   shard.open.emplace(node, file);
-  open_files_.fetch_add(1, std::memory_order_relaxed);  // ORDERING: a hint
 }
 
 void Share::RemoveOpen(NodeId node, const Descriptor& file) {
@@ -158,7 +157,6 @@ void Share::RemoveOpen(NodeId node, const Descriptor& file) {
   for (auto entry = first; entry != last; ++entry) {
     if (entry->second != file) continue;
     shard.open.erase(entry);
-    open_files_.fetch_sub(1, std::memory_order_relaxed);  // ORDERING: a hint
     return;
   }
 }
@@ -180,9 +178,9 @@ std::optional<KnownName> Share::KnownUnder(NodeId parent, std::string_view name)
   return known;
 }
 
-void Share::LostName(const KnownName& known, NodeId parent, std::string_view name) {
-  nodes_->LostName(known.node, parent, name,
-                   known.last ? NameState::kRemoved : NameState::kElsewhere);
+void Share::ForgetName(const KnownName& known, NodeId parent, std::string_view name) {
+  nodes_->SetNameState(known.node, parent, name,
+                       known.last ? NameState::kRemoved : NameState::kElsewhere);
 }
 
 bool Share::NameLost(NodeId node) {

@@ -126,10 +126,10 @@ class Share {
   void RemoveOpen(NodeId node, const Descriptor& file);
   // The node under a name that is about to go; empty when the guest knows none there.
   std::optional<KnownName> KnownUnder(NodeId parent, std::string_view name);
-  // It is gone. Who still comes with the node hears that it does not exist (ENOENT) if that was its
-  // last name, as who opens a file while another deletes it. Otherwise ESTALE makes Linux look for
-  // it again.
-  void LostName(const KnownName& known, NodeId parent, std::string_view name);
+  // That name is gone. Who still comes with the node hears that it does not exist (ENOENT) if it
+  // was the last name, as who opens a file while another deletes it. Otherwise ESTALE makes Linux
+  // look for it again.
+  void ForgetName(const KnownName& known, NodeId parent, std::string_view name);
 
   // --- names
 
@@ -207,7 +207,6 @@ class Share {
   std::array<Shard, NodeTable::kShards> shards_;
   const size_t kept_per_shard_;
   std::atomic<size_t> kept_{0};
-  std::atomic<size_t> open_files_{0};
 };
 
 // A file's identity out of statx(2) with STATX_BASIC_STATS | STATX_BTIME.

@@ -51,9 +51,8 @@ struct BlockDevice::Slot {
 };
 
 struct BlockDevice::QueueState {
-  QueueState(uint16_t number, virtio::Queue taken) : index(number), queue(std::move(taken)) {}
+  explicit QueueState(virtio::Queue taken) : queue(std::move(taken)) {}
 
-  const uint16_t index;
   virtio::Queue queue;
   event::Watch kick;
   event::Gate gate;
@@ -128,7 +127,7 @@ bool BlockDevice::write_through() const {
 
 Status BlockDevice::StartQueue(uint16_t index, virtio::Queue queue) {
   CHECK(index < queues_.size() && queues_[index] == nullptr);
-  auto state = std::make_unique<QueueState>(index, std::move(queue));
+  auto state = std::make_unique<QueueState>(std::move(queue));
   QueueState* const raw = state.get();
   state->slots.resize(state->queue.size());
   for (Slot& slot : state->slots) {

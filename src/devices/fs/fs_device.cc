@@ -211,12 +211,12 @@ void FsDevice::Work(Worker& worker) {
   constexpr int kEvents = 8;
   epoll_event events[kEvents];
   while (true) {
-    // ORDERING: sequentially consistent. Either we see the chain that was put by, or who put it by
-    // sees us asleep.
     if (Look(worker)) {
       WorkOnAll(worker);
       continue;
     }
+    // ORDERING: sequentially consistent. Either we see the chain that was put by, or who put it by
+    // sees us asleep.
     ++idle_;
     worker.poll.SleepBegins(event::Clock::now());
     const int count = epoll_wait(worker.epoll.get(), events, kEvents, ahead_ > 0 ? 0 : -1);
@@ -243,14 +243,12 @@ void FsDevice::Work(Worker& worker) {
   }
 }
 
-template <typename Ask>
-bool FsDevice::AnyQueue(Ask ask) {
-  bool any = false;
+template <typename Do>
+void FsDevice::ForEachRunning(Do work) {
   for (const std::unique_ptr<QueueSlot>& slot : slots_) {
     MutexLock lock(slot->mutex);
-    if (slot->queue && !slot->stopped && ask(*slot->queue)) any = true;
+    if (slot->queue && !slot->stopped) work(*slot->queue);
   }
-  return any;
 }
 
 bool FsDevice::Look(const Worker& worker) {
@@ -258,15 +256,17 @@ bool FsDevice::Look(const Worker& worker) {
   // ORDERING: sequentially consistent. Who finds a colleague looking has found its queues empty
   // before that one lets go, and asks for notifications after it.
   if (looking_.exchange(true)) return false;
-  AnyQueue([](virtio::Queue& queue) {
-    queue.SuppressNotifications();
-    return false;
+  ForEachRunning([](virtio::Queue& queue) { queue.SuppressNotifications(); });
+  bool found = false;
+  worker.poll.Until([this, &found] {
+    ForEachRunning([&found](virtio::Queue& queue) { found = found || queue.HasAvailable(); });
+    return found;
   });
-  const bool found = worker.poll.Until(
-      [this] { return AnyQueue([](virtio::Queue& queue) { return queue.HasAvailable(); }); });
   looking_ = false;
-  const bool more = AnyQueue([](virtio::Queue& queue) { return queue.EnableNotifications(); });
-  return found || more;
+  ForEachRunning([&found](virtio::Queue& queue) {
+    if (queue.EnableNotifications()) found = true;
+  });
+  return found;
 }
 
 void FsDevice::WorkOnAll(Worker& worker) {

@@ -80,9 +80,9 @@ class FsDevice : public virtio::Device {
   // Looks for work for a while, without notifications, unless a colleague does. True: there may be
   // some. Notifications are on when it returns and nobody looks.
   bool Look(const Worker& worker);
-  // Asks every running queue, each under its lock.
-  template <typename Ask>
-  bool AnyQueue(Ask ask);
+  // Each under its lock.
+  template <typename Do>
+  void ForEachRunning(Do work);
   std::optional<QueueSlot::Taken> Take(QueueSlot& slot) CROSVM_REQUIRES(slot.mutex);
   // Take(), and when another one waits behind it, that into `ahead`, for a colleague.
   std::optional<QueueSlot::Taken> TakeAndLookAhead(QueueSlot& slot) CROSVM_REQUIRES(slot.mutex);

@@ -167,11 +167,9 @@ class Server {
   OkOrErrno OpenNode(Request& request, Attempt& attempt, bool directory);
   OkOrErrno PutCreated(Request& request, Attempt& attempt, OrErrno<shared_dir::Created> created,
                        int flags);
-  OkOrErrno FinishCreate(Request& request, Attempt& attempt, OrErrno<shared_dir::Created> created,
-                         std::string_view name, int flags);
   OkOrErrno Remove(Request& request, Attempt& attempt,
                    OkOrErrno (shared_dir::Share::*remove)(shared_dir::NodeId, std::string_view));
-  // Keeps what is open under that name; gives what is to be told to Share::LostName() afterwards.
+  // Keeps what is open under that name; gives what is to be told to Share::ForgetName() afterwards.
   std::optional<shared_dir::KnownName> BeforeNameGoes(shared_dir::NodeId parent,
                                                       std::string_view name);
   OkOrErrno RenameNames(Request& request, Attempt& attempt, uint64_t to, unsigned flags);

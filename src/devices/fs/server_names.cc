@@ -248,7 +248,7 @@ OkOrErrno Server::Remove(Request& request, Attempt& attempt,
   if (attempt.before == Stage::kDone) return {};
   const std::optional<KnownName> known = BeforeNameGoes(request.node(), name);
   const OkOrErrno result = ((*share_).*remove)(request.node(), name);
-  if (result.has_value() && known) share_->LostName(*known, request.node(), name);
+  if (result.has_value() && known) share_->ForgetName(*known, request.node(), name);
   return attempt.MayHaveHappened(result, ENOENT) ? OkOrErrno() : result;
 }
 
@@ -288,7 +288,7 @@ OkOrErrno Server::RenameNames(Request& request, Attempt& attempt, uint64_t to, u
   const OkOrErrno result = share_->Rename(request.node(), name, to, new_name, flags);
   // The same file stays under both names.
   if (result.has_value() && known && known->inode != inode) {
-    share_->LostName(*known, to, new_name);
+    share_->ForgetName(*known, to, new_name);
   }
   return result;
 }
