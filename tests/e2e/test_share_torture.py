@@ -11,9 +11,8 @@ import tempfile
 import images
 import shares
 from e2e import E2eTest
-from kills import KilledEvery, PidOf
+from kills import TIMES, KilledEvery, PidOf
 
-TIMES = int(os.environ.get("CROSVM_TORTURE", "1"))
 MIB = 1 << 20
 FIO = ("fio --name=v --directory=/tmp/data --rw=randwrite --bs=4k-32k --size=1m --numjobs=2 --ioengine={engine} --eta=never "
        "--verify_state_save=0 --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=5 --output=/tmp/fio.log || {{ cat /tmp/fio.log; false; }}")
@@ -85,8 +84,6 @@ class ShareLoads(ShareTortureTest):
                 self.assertIn("fsx: ", output)
                 self.assertIn("are right, missing 0x4\n0\n", output)
                 self.assertIn("name_storm: ", output)
-        if TIMES > 1:
-            print(f"      {len(kills)} kills", flush=True)
         self.assertEqual(images.Sha256(self.Host("data", "synced")), before)
 
     def test_4_host_and_guest_in_one_tree(self):
@@ -150,7 +147,7 @@ class ShareFailures(ShareTortureTest):
     def test_5_input_output_errors(self):
         """The disk below loses its end."""
         vm = self.Shared()
-        server = PidOf(self.Shared(), "fs[3]")
+        server = PidOf(vm, "fs[3]")
         subprocess.run(["sync", "-f", self.Host("failing")], check=True)
         os.truncate(self.Path("failing.ext4"), 1 * MIB)
         with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
@@ -160,7 +157,7 @@ class ShareFailures(ShareTortureTest):
         self.assertIn("Input/output error", output)
         # Neither the process nor the other shares suffer.
         self.assertEqual(vm.Check("cat /tmp/full/kept").strip(), "kept")
-        self.assertEqual(PidOf(self.Shared(), "fs[3]"), server)
+        self.assertEqual(PidOf(vm, "fs[3]"), server)
 
     def test_6_the_directory_is_removed(self):
         vm = self.Shared()

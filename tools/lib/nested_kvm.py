@@ -361,13 +361,14 @@ class Relay:
         stdin_open = True
         greeted = False
         now = time.monotonic()
-        boot_deadline = now + BOOT_TIMEOUT * (4 if self._args.icount else 1)
+        patience = 4 if self._args.icount else 1
+        boot_deadline = now + BOOT_TIMEOUT * patience
         command_deadline = None
         heard = now
         unpacker = protocol.Unpacker()
         while True:
             now = time.monotonic()
-            silence_deadline = heard + SILENCE_TIMEOUT * (4 if self._args.icount else 1)
+            silence_deadline = heard + SILENCE_TIMEOUT * patience
             deadlines = [d for d in (silence_deadline if greeted else boot_deadline, command_deadline, self._kill_at) if d]
             events = dict(poller.poll(max(0, min(deadlines) - now) * 1000 + 1))
             now = time.monotonic()
