@@ -10,8 +10,7 @@
 #     TEST_DEPS …            # components (any floor) used by the tests, fuzzers and benches alone
 #     TEST_LIBS …
 #     FUZZERS ring_fuzzer.cc …   # one libFuzzer binary each; seeds in corpus/<name>/ beside it
-#     BENCHES queue_bench.cc …   # google-benchmark, one binary for the folder
-#     EXCEPTIONS)            # only for the target that wraps the option parser
+#     BENCHES queue_bench.cc …)  # google-benchmark, one binary for the folder
 #
 # Headers of a component are seen as "component/header.h" through a private view: a directory of links to the
 # declared dependencies (and to what those expose) and to nothing else, so an undeclared include does not compile.
@@ -55,12 +54,10 @@ function(crosvm_closure out)
   set(${out} "${closure}" PARENT_SCOPE)
 endfunction()
 
-function(crosvm_common_options target exceptions)
+function(crosvm_common_options target)
   target_link_libraries(${target} PRIVATE crosvm_compiler)
-  if(NOT exceptions)
-    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions>)
-    target_compile_definitions(${target} PRIVATE JSON_NOEXCEPTION=1)
-  endif()
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions>)
+  target_compile_definitions(${target} PRIVATE JSON_NOEXCEPTION=1)
 endfunction()
 
 # Precompiled headers: what nearly every file reads, of the system only. Tests have one with gtest. (Headers of ours are
@@ -70,13 +67,13 @@ function(crosvm_add_pch)
               <map> <memory> <mutex> <optional> <span> <string> <string_view> <utility> <variant> <vector>)
   file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/empty/pch.cc CONTENT "")
   add_library(crosvm_pch STATIC ${CMAKE_BINARY_DIR}/empty/pch.cc)
-  crosvm_common_options(crosvm_pch OFF)
+  crosvm_common_options(crosvm_pch)
   target_precompile_headers(crosvm_pch PRIVATE ${headers})
   if(CROSVM_TESTS)
     find_package(GTest REQUIRED)
     file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/empty/test_pch.cc CONTENT "int main() {}\n")
     add_executable(crosvm_test_pch ${CMAKE_BINARY_DIR}/empty/test_pch.cc)
-    crosvm_common_options(crosvm_test_pch OFF)
+    crosvm_common_options(crosvm_test_pch)
     target_link_libraries(crosvm_test_pch PRIVATE crosvm_test_options GTest::gtest)
     target_precompile_headers(crosvm_test_pch PRIVATE <gtest/gtest.h> ${headers})
   endif()
@@ -84,7 +81,7 @@ endfunction()
 
 function(crosvm_library)
   cmake_parse_arguments(
-    arg "EXCEPTIONS" "NAME;FLOOR"
+    arg "" "NAME;FLOOR"
     "SOURCES;DEPS;LIBS;TESTS;TEST_DEPS;TEST_LIBS;FUZZERS;BENCHES" ${ARGN})
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "crosvm_library(${arg_NAME}): unknown arguments ${arg_UNPARSED_ARGUMENTS}")
@@ -112,8 +109,8 @@ function(crosvm_library)
     set(arg_SOURCES ${CMAKE_BINARY_DIR}/empty/${target}.cc)
   endif()
   add_library(${target} STATIC ${arg_SOURCES})
-  crosvm_common_options(${target} "${arg_EXCEPTIONS}")
-  if(CROSVM_PCH AND NOT arg_EXCEPTIONS)
+  crosvm_common_options(${target})
+  if(CROSVM_PCH)
     target_precompile_headers(${target} REUSE_FROM crosvm_pch)
   endif()
   crosvm_make_view(${target} ${closure} ${arg_NAME})
@@ -135,7 +132,7 @@ function(crosvm_library)
     endforeach()
     if(checks)
       add_library(${target}_headers OBJECT ${checks})
-      crosvm_common_options(${target}_headers "${arg_EXCEPTIONS}")
+      crosvm_common_options(${target}_headers)
       target_compile_options(${target}_headers PRIVATE -O0 -g0)
       crosvm_make_view(${target}_headers ${closure} ${arg_NAME})
       target_link_libraries(${target}_headers PRIVATE ${arg_LIBS})
@@ -155,7 +152,7 @@ function(crosvm_test_executable name component sources)
   crosvm_closure(closure ${component} ${test_deps})
   list(TRANSFORM sources PREPEND ${CMAKE_SOURCE_DIR}/src/${component}/)
   add_executable(${name} ${sources})
-  crosvm_common_options(${name} OFF)
+  crosvm_common_options(${name})
   target_link_libraries(${name} PRIVATE crosvm_test_options)
   crosvm_make_view(${name} ${closure})
   set(dep_targets "")

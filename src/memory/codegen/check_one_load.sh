@@ -1,10 +1,10 @@
 #!/bin/sh
-# Asserts that a switch on a field copied from guest memory loads it once (design.md, M3), with every compiler we ship
-# with: check_one_load.sh SOURCE_ROOT. x86-64 only (it reads the assembly).
+# Asserts that a switch on a field copied from guest memory loads it once (docs/adr/0005-guest-memory.md), with every
+# compiler we ship with: check_one_load.sh SOURCE_ROOT. x86-64 only (it reads the assembly).
 set -eu
 src=$1
 status=0
-case $(uname -m) in x86_64) ;; *) echo "skipped: reads x86-64 assembly"; exit 77 ;; esac
+case $(uname -m) in x86_64) ;; *) echo "skipped: reads x86-64 assembly"; exit 0 ;; esac
 
 # Loads at offset 0 of the first argument in function $2 of assembly $1.
 loads() {
