@@ -132,7 +132,8 @@ void SetLogLabel(std::string_view label) {
 
 void SetSyslogTag(std::string_view tag) {
   State().syslog_tag = tag;
-  openlog(State().syslog_tag.c_str(), LOG_PID, LOG_USER);
+  // Connected now: later, a confined thread may not.
+  openlog(State().syslog_tag.c_str(), LOG_PID | LOG_NDELAY, LOG_USER);
 }
 
 uint64_t LoggedErrors() {

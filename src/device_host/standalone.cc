@@ -17,8 +17,10 @@ class Standalone {
  public:
   static Result<int> Run(const devices::DeviceModule& module, devices::PreparedDevice prepared,
                          const std::string& socket_path) {
-    const sys::SignalFd signals = TRY(sys::SignalFd::Create({SIGTERM, SIGINT}));
+    constexpr int kSignals[] = {SIGTERM, SIGINT};
+    const sys::SignalFd signals = TRY(sys::SignalFd::Create(kSignals));
     const std::unique_ptr<event::EventLoop> loop = TRY(event::EventLoop::Create());
+    const auto kept_while_it_runs = prepared.keep;
     std::unique_ptr<virtio::Device> device =
         TRY(module.create(std::move(prepared), {.loop = *loop}));
     const sys::UnixListener listener =

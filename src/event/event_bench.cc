@@ -19,7 +19,7 @@ void BM_WakeByEventFd(benchmark::State& state) {
   std::vector<sys::EventFd> events;
   std::vector<Watch> watches;
   for (int64_t i = 0; i < state.range(0); ++i) {
-    events.push_back(sys::EventFd::Create().value());
+    events.push_back(sys::EventFd::CreatePrivate().value());
     const auto index = static_cast<size_t>(i);
     watches.push_back(loop->AddWatch(events.back().fd(), Interest::kRead,
                                      [&events, index](Ready) { events[index].Drain(); })

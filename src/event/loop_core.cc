@@ -52,7 +52,7 @@ LoopCore::~LoopCore() {
 
 Status LoopCore::Init() {
   epoll_ = TRY(sys::Epoll::Create());
-  wake_ = TRY(sys::EventFd::Create());
+  wake_ = TRY(sys::EventFd::CreatePrivate());
   return epoll_.Add(wake_.fd(), EPOLLIN, kWakeToken);
 }
 

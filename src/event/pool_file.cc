@@ -9,7 +9,7 @@ Result<std::unique_ptr<AsyncFile>> PoolFile::Open(EventLoop& loop, sys::UniqueFd
                                                   const AsyncFileOptions& options) {
   std::unique_ptr<PoolFile> out(new PoolFile);
   out->file_ = std::move(file);
-  out->done_event_ = TRY(sys::EventFd::Create());
+  out->done_event_ = TRY(sys::EventFd::CreatePrivate());
   PoolFile* const self = out.get();
   out->watch_ =
       TRY(loop.AddWatch(out->done_event_.fd(), Interest::kRead, [self](Ready) { self->OnDone(); }));

@@ -12,8 +12,9 @@ namespace {
 
 constexpr uint32_t kMaxDepth = 4096;
 constexpr std::chrono::milliseconds kRetryDelay(1);
-// From this size on, copying to or from the page cache takes longer than waking a worker of the
-// kernel: while other operations wait too, the copies then run side by side and the loop goes on.
+// From this size on, copying from the page cache takes longer than waking a worker of the kernel:
+// while other operations wait too, the copies then run side by side and the loop goes on. Writes
+// would not: they hold the file's lock.
 constexpr uint64_t kAsyncBytes = 256 << 10;
 constexpr int kBatchesPerTurn = 4;
 
@@ -138,8 +139,8 @@ void UringFile::Prepare(IoOp& op) {
                               static_cast<off_t>(step.length));
       break;
   }
-  const bool moves = step.call == IoStep::Call::kReadv || step.call == IoStep::Call::kWritev;
-  const bool async = moves && in_ring_ > 1 && op.internal.total >= kAsyncBytes;
+  const bool reads = step.call == IoStep::Call::kReadv;
+  const bool async = reads && in_ring_ > 1 && op.internal.total >= kAsyncBytes;
   io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE | (async ? IOSQE_ASYNC : 0));
   io_uring_sqe_set_data(sqe, &op);
 }

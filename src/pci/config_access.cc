@@ -9,18 +9,11 @@ namespace {
 constexpr uint32_t kEnable = 0x8000'0000;
 constexpr uint32_t kAddressBits = kEnable | 0x00ff'fffc;
 constexpr uint64_t kDataOffset = 4;
-// The reset control register at 0xcf9: bit 2 resets the processor.
-constexpr uint64_t kResetOffset = 1;
-constexpr uint8_t kResetCpu = 0x04;
 
 // A single access never spans two functions: what is beyond the 4 KiB is not ours to answer.
 constexpr uint32_t kFunctionBytes = 4096;
 
 }  // namespace
-
-Mechanism1::Mechanism1(std::shared_ptr<Root> root, std::function<void()> reset)
-    : root_(std::move(root)), reset_(std::move(reset)) {
-}
 
 Mechanism1::Target Mechanism1::Decode(uint64_t port_offset) {
   MutexLock lock(mutex_);
@@ -50,10 +43,6 @@ void Mechanism1::Write(uint64_t offset, std::span<const uint8_t> data) {
     return;
   }
   if (offset + data.size() > kDataOffset) return;
-  if (reset_ && offset == kResetOffset && data.size() == 1) {
-    if ((data[0] & kResetCpu) != 0) reset_();
-    return;
-  }
   MutexLock lock(mutex_);
   for (size_t i = 0; i < data.size(); ++i) {
     const auto shift = static_cast<uint32_t>(8 * (offset + i));

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string_view>
 
@@ -20,9 +19,7 @@ inline constexpr uint64_t kEcamBytesPerBus = uint64_t{1} << 20;
 
 class Mechanism1 final : public bus::Device {
  public:
-  // `reset` (may be empty) is called for a byte write to port 0xcf9 that asks for a reset of the
-  // machine: PC chipsets have their reset control register there, within CONFIG_ADDRESS.
-  explicit Mechanism1(std::shared_ptr<Root> root, std::function<void()> reset = {});
+  explicit Mechanism1(std::shared_ptr<Root> root) : root_(std::move(root)) {}
 
   std::string_view name() const override { return "PCI configuration ports"; }
   void Read(uint64_t offset, std::span<uint8_t> data) override;
@@ -37,7 +34,6 @@ class Mechanism1 final : public bus::Device {
   Target Decode(uint64_t port_offset);
 
   const std::shared_ptr<Root> root_;
-  const std::function<void()> reset_;
   Mutex mutex_;
   uint32_t config_address_ CROSVM_GUARDED_BY(mutex_) = 0;
 };

@@ -214,17 +214,6 @@ TEST_F(AccessTest, ConfigAddressTakesBytesAndWords) {
   EXPECT_EQ(In(7, 1), 0x06U);  // base class of the bridge
 }
 
-TEST_F(AccessTest, Port0xcf9CanResetTheMachine) {
-  int resets = 0;
-  Mechanism1 ports(root_, [&] { ++resets; });
-  const std::array<uint8_t, 1> soft{0x02};
-  const std::array<uint8_t, 1> hard{0x06};
-  ports.Write(1, soft);
-  EXPECT_EQ(resets, 0);
-  ports.Write(1, hard);
-  EXPECT_EQ(resets, 1);
-}
-
 TEST_F(AccessTest, EcamReadsTheSameRegistersAndZeroBeyond) {
   std::array<uint8_t, 4> data{};
   ecam_.Read(0, data);

@@ -1,8 +1,10 @@
 #include "sys/event_fd.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 namespace crosvm::sys {
 namespace {
@@ -15,12 +17,26 @@ bool CanBeEventFd(const UniqueFd& fd) {
   return fstat(fd.get(), &info) == 0 && (info.st_mode & S_IFMT) == 0;
 }
 
+// False for a counter at its maximum, which write() waits for if it may.
+bool HasRoom(const UniqueFd& fd) {
+  pollfd state{.fd = fd.get(), .events = POLLOUT, .revents = 0};
+  return RetryEintr([&] { return poll(&state, 1, 0); }) == 1 && (state.revents & POLLOUT) != 0;
+}
+
 }  // namespace
 
-Result<EventFd> EventFd::Create() {
+Result<EventFd> EventFd::Make(bool guarded) {
   UniqueFd fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!fd.valid()) return FailErrno("creating an eventfd");
-  return EventFd(std::move(fd), true);
+  return EventFd(std::move(fd), true, guarded);
+}
+
+Result<EventFd> EventFd::Create() {
+  return Make(/*guarded=*/true);
+}
+
+Result<EventFd> EventFd::CreatePrivate() {
+  return Make(/*guarded=*/false);
 }
 
 EventFd EventFd::Adopt(UniqueFd fd) {
@@ -29,15 +45,18 @@ EventFd EventFd::Adopt(UniqueFd fd) {
   const int flags = fcntl(fd.get(), F_GETFL);
   if (flags != -1) fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK);
   const bool writable = CanBeEventFd(fd);
-  return EventFd(std::move(fd), writable);
+  return EventFd(std::move(fd), writable, /*guarded=*/false);
 }
 
 Result<EventFd> EventFd::Dup() const {
-  return EventFd(TRY(fd_.Dup()), writable_);
+  return EventFd(TRY(fd_.Dup()), writable_, guarded_);
 }
 
 void EventFd::Signal() const {
   if (!writable_) return;
+  // The kernel has no write to an eventfd that does not wait whatever the flag says (there is
+  // RWF_NOWAIT for reading alone).
+  if (guarded_ && !HasRoom(fd_)) return;
   const uint64_t one = 1;
   // EAGAIN: the counter is at its maximum, hence already signalled. Other failures are those of a
   // descriptor that is no eventfd, and its sender is the only one who loses.
@@ -48,7 +67,12 @@ void EventFd::Signal() const {
 uint64_t EventFd::Drain() const {
   if (!fd_.valid()) return 0;
   uint64_t count = 0;
-  const ssize_t size = RetryEintr([&] { return read(fd_.get(), &count, sizeof(count)); });
+  iovec part{.iov_base = &count, .iov_len = sizeof(count)};
+  // -1: at the descriptor's own position, as read() does.
+  const ssize_t size = RetryEintr([&] {
+    return guarded_ ? preadv2(fd_.get(), &part, 1, -1, RWF_NOWAIT)
+                    : read(fd_.get(), &count, sizeof(count));
+  });
   return size == static_cast<ssize_t>(sizeof(count)) ? count : 0;
 }
 

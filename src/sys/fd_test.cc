@@ -80,6 +80,33 @@ TEST(EventFdTest, FullCounterDoesNotBlock) {
   EXPECT_EQ(event.Drain(), most);
 }
 
+// Whoever was given a copy can make all of them blocking.
+TEST(EventFdTest, Hostile_MadeBlockingBehindOurBack) {
+  const EventFd event = EventFd::Create().value();
+  const EventFd copy = event.Dup().value();
+  const UniqueFd theirs = event.fd().Dup().value();
+  ASSERT_EQ(fcntl(theirs.get(), F_SETFL, 0), 0);
+  for (const EventFd* const ours : {&event, &copy}) {
+    EXPECT_EQ(ours->Drain(), 0U);
+    ours->Signal();
+    ours->Signal();
+    EXPECT_EQ(ours->Drain(), 2U);
+    const uint64_t most = UINT64_MAX - 1;
+    ASSERT_EQ(write(theirs.get(), &most, sizeof(most)), 8);
+    ours->Signal();
+    EXPECT_EQ(ours->Drain(), most);
+  }
+}
+
+TEST(EventFdTest, PrivateCountsAndDrains) {
+  const EventFd event = EventFd::CreatePrivate().value();
+  EXPECT_EQ(event.Drain(), 0U);
+  event.Signal();
+  event.Dup()->Signal();
+  EXPECT_EQ(event.Drain(), 2U);
+  EXPECT_EQ(event.Drain(), 0U);
+}
+
 TEST(EventFdTest, AdoptedBecomesNonBlocking) {
   const EventFd made = EventFd::Create().value();
   ASSERT_EQ(fcntl(made.fd().get(), F_SETFL, 0), 0);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "sys/mapped_region.h"
 #include "sys/memfd.h"
@@ -92,6 +93,17 @@ TEST(MemfdTest, SizeAndSealsHold) {
   EXPECT_EQ(fcntl(memory.get(), F_GETFD), FD_CLOEXEC);
   EXPECT_TRUE(IsShrinkSealed(memory, 3 * 4096));
   EXPECT_FALSE(IsShrinkSealed(memory, 3 * 4096 + 1));
+}
+
+TEST(MemfdTest, Hostile_IsNoProgram) {
+  constexpr unsigned kNoExecSeal = 8;  // MFD_NOEXEC_SEAL, of kernel 6.3
+  if (!UniqueFd(memfd_create("probe", MFD_CLOEXEC | kNoExecSeal)).valid()) {
+    GTEST_SKIP() << "this kernel has no MFD_NOEXEC_SEAL";
+  }
+  const UniqueFd memory = CreateSealedMemfd("guest", 4096).value();
+  EXPECT_EQ(Stat(memory).value().st_mode & 0111, 0U);
+  EXPECT_EQ(fchmod(memory.get(), 0700), -1);
+  EXPECT_TRUE(IsShrinkSealed(memory, 4096));
 }
 
 TEST(MemfdTest, TooLargeIsAnError) {

@@ -11,8 +11,9 @@ namespace crosvm::sys {
 
 enum class MemfdPages : uint8_t { kNormal, kHuge };
 
-// `size` bytes, zero-filled, sealed with F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL. `name` is what
-// /proc shows.
+// `size` bytes, zero-filled, sealed with F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, and with
+// F_SEAL_EXEC where the kernel has it: no process can execute it as a program. `name` is what /proc
+// shows.
 Result<UniqueFd> CreateSealedMemfd(const std::string& name, uint64_t size,
                                    MemfdPages pages = MemfdPages::kNormal);
 

@@ -65,7 +65,7 @@ Result<ExitStatus> PidFd::Wait() const {
   return *status;
 }
 
-Result<SignalFd> SignalFd::Create(std::initializer_list<int> signals) {
+Result<SignalFd> SignalFd::Create(std::span<const int> signals) {
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : signals) sigaddset(&set, signal);

@@ -5,8 +5,8 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "sys/fd.h"
@@ -52,7 +52,7 @@ class PidFd {
 // afterwards).
 class SignalFd {
  public:
-  static Result<SignalFd> Create(std::initializer_list<int> signals);
+  static Result<SignalFd> Create(std::span<const int> signals);
   const UniqueFd& fd() const { return fd_; }
   // The next pending signal number; empty when none.
   std::optional<int> Read() const;

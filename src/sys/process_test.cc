@@ -94,7 +94,8 @@ TEST(SignalFdTest, ReadsPendingSignals) {
   sigset_t before;
   pthread_sigmask(SIG_SETMASK, nullptr, &before);
   {
-    const SignalFd signals = SignalFd::Create({SIGUSR1, SIGUSR2}).value();
+    constexpr int kSignals[] = {SIGUSR1, SIGUSR2};
+    const SignalFd signals = SignalFd::Create(kSignals).value();
     EXPECT_FALSE(signals.Read().has_value());
     raise(SIGUSR2);
     raise(SIGUSR1);

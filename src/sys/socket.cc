@@ -147,6 +147,34 @@ Status UnixSocket::SendAll(std::span<const uint8_t> data, std::span<const Borrow
 }
 
 Result<Received> UnixSocket::Receive(std::span<uint8_t> buffer) const {
+  return ReceiveOnce(buffer, 0);
+}
+
+Result<Received> UnixSocket::Peek(std::span<uint8_t> buffer) const {
+  return ReceiveOnce(buffer, MSG_PEEK);
+}
+
+Status UnixSocket::SetPeekOffset(int offset) const {
+  if (setsockopt(fd_.get(), SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof(offset)) == -1) {
+    return FailErrno("setting where a socket is peeked at");
+  }
+  return {};
+}
+
+Status UnixSocket::Discard() const {
+  uint8_t byte = 0;
+  iovec part{&byte, 1};
+  // No room for descriptors: the kernel drops them.
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (RetryEintr([&] { return recvmsg(fd_.get(), &message, 0); }) == -1) {
+    return FailErrno("taking a message away");
+  }
+  return {};
+}
+
+Result<Received> UnixSocket::ReceiveOnce(std::span<uint8_t> buffer, int flags) const {
   if (buffer.empty()) return Fail(ErrorKind::kInvalidArgument, "cannot receive into no bytes");
   iovec part{buffer.data(), buffer.size()};
   alignas(cmsghdr) uint8_t control[kControlBytes];
@@ -156,7 +184,7 @@ Result<Received> UnixSocket::Receive(std::span<uint8_t> buffer) const {
   const ssize_t got = RetryEintr([&] {
     message.msg_control = control;
     message.msg_controllen = sizeof(control);
-    return recvmsg(fd_.get(), &message, MSG_CMSG_CLOEXEC);
+    return recvmsg(fd_.get(), &message, flags | MSG_CMSG_CLOEXEC);
   });
   if (got == -1) return FailErrno("receiving a message");
   Received received;

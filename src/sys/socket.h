@@ -50,6 +50,16 @@ class UnixSocket {
   // kMaxFdsPerMessage descriptors, is kProtocol (nothing leaks). kBusy when nothing is there
   // (non-blocking socket) or the receive timeout ran out.
   Result<Received> Receive(std::span<uint8_t> buffer) const;
+  // The three below are for seqpackets. As Receive(), and the message stays: the next Receive() or
+  // Discard() gets it again. The descriptors are further ones of the same files.
+  Result<Received> Peek(std::span<uint8_t> buffer) const;
+  // Where the next Peek() looks, in bytes from the first message on, each Peek() then moving on to
+  // the next message (SO_PEEK_OFF); -1, as at first: always the first message. For all who have the
+  // socket.
+  Status SetPeekOffset(int offset) const;
+  // Takes one message away with the descriptors in it, none of which is opened. kBusy when nothing
+  // is there (non-blocking socket).
+  Status Discard() const;
   // Receives until `buffer` is full; kDisconnected when the stream ends first. Descriptors of all
   // parts are collected, kMaxFdsPerMessage in all. kBusy only when nothing had come; kTimedOut when
   // the rest of a part did not.
@@ -59,6 +69,8 @@ class UnixSocket {
   Status SetTimeouts(std::chrono::milliseconds timeout) const;
 
  private:
+  Result<Received> ReceiveOnce(std::span<uint8_t> buffer, int flags) const;
+
   UniqueFd fd_;
 };
 

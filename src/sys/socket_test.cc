@@ -166,6 +166,35 @@ TEST(SeqPacketTest, Hostile_LongPacketIsRefusedWhole) {
   EXPECT_EQ(b.Receive(buffer).value().bytes, 4U);
 }
 
+TEST(SeqPacketTest, APeekedMessageStays) {
+  const auto [here, there] = UnixSocket::Pair(SocketType::kSeqPacket).value();
+  ASSERT_TRUE(here.Send(Bytes("hello"), {{here.fd()}}).has_value());
+  std::array<uint8_t, 8> buffer;
+  for (int i = 0; i < 2; ++i) {
+    const Received peeked = there.Peek(buffer).value();
+    EXPECT_EQ(peeked.bytes, 5U);
+    EXPECT_EQ(peeked.fds.size(), 1U);
+  }
+  const size_t before = OpenDescriptors();
+  EXPECT_TRUE(there.Discard().has_value());
+  EXPECT_EQ(OpenDescriptors(), before);
+}
+
+TEST(SeqPacketTest, EveryMessageCanBePeekedAt) {
+  const auto [here, there] = UnixSocket::Pair(SocketType::kSeqPacket).value();
+  for (const char* text : {"one", "two", "three"}) {
+    ASSERT_TRUE(here.Send(Bytes(text)).has_value());
+  }
+  std::array<uint8_t, 8> buffer;
+  ASSERT_TRUE(there.SetPeekOffset(0).has_value());
+  for (const size_t bytes : {3, 3, 5}) EXPECT_EQ(there.Peek(buffer)->bytes, bytes);
+  ASSERT_TRUE(there.SetPeekOffset(-1).has_value());
+  ASSERT_TRUE(there.Discard().has_value());
+  EXPECT_EQ(there.Peek(buffer)->bytes, 3u);
+  EXPECT_EQ(there.Receive(buffer)->bytes, 3u);
+  EXPECT_EQ(there.Receive(buffer)->bytes, 5u);
+}
+
 TEST(SeqPacketTest, Hostile_EmptyPacketWithDescriptors) {
   auto [a, b] = UnixSocket::Pair(SocketType::kSeqPacket).value();
   const size_t before = OpenDescriptors();

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <vector>
 
 #include "base/log.h"
 #include "chardev/terminal.h"
@@ -17,6 +18,18 @@
 namespace crosvm::vm {
 namespace {
 
+// Those that ask to end, unless whoever started us had them ignored (nohup): blocked, they would
+// come nonetheless.
+std::vector<int> SignalsOfInterest() {
+  std::vector<int> signals = {SIGTERM, SIGWINCH, SIGCHLD};
+  for (const int signal : {SIGINT, SIGHUP, SIGQUIT}) {
+    struct sigaction action{};
+    if (sigaction(signal, nullptr, &action) == 0 && action.sa_handler != SIG_IGN)
+      signals.push_back(signal);
+  }
+  return signals;
+}
+
 // Everything of one run beside the machine itself: control socket, signals, terminal.
 class Runner {
  public:
@@ -25,7 +38,7 @@ class Runner {
 
   Result<ExitReason> Run() {
     // Before any thread: they inherit the mask.
-    signals_ = TRY(sys::SignalFd::Create({SIGINT, SIGTERM, SIGWINCH, SIGCHLD}));
+    signals_ = TRY(sys::SignalFd::Create(SignalsOfInterest()));
     signal(SIGPIPE, SIG_IGN);
     signal_watch_ = TRY(loop_.AddWatch(signals_->fd(), event::Interest::kRead,
                                        [this](event::Ready) { OnSignal(); }));
@@ -68,8 +81,9 @@ class Runner {
 
   void OnSignal() {
     while (const std::optional<int> signal = signals_->Read()) {
-      if (*signal == SIGWINCH) SendWindowSize();
-      if (*signal == SIGINT || *signal == SIGTERM) {
+      if (*signal == SIGWINCH) {
+        SendWindowSize();
+      } else if (*signal != SIGCHLD) {
         events_.End(ExitReason::kStopped, fmt::format("{} received", sys::SignalName(*signal)));
       }
     }

@@ -13,8 +13,8 @@ namespace crosvm::vm {
 enum class ExitReason : uint8_t {
   kStopped,   // the control socket's Exit, or a signal that asks to end
   kPowerOff,  // the guest powered off
-  kReset,     // the guest asked for a reset
-  kCrash,     // a virtual CPU shut down (triple fault) or could not go on
+  kReset,     // the guest asked for a reset, or ended in a triple fault
+  kCrash,     // a virtual CPU could not go on, or a device failed under --on-device-crash=stop
   kPanic,     // the guest reported a panic (pvpanic)
   kWatchdog,  // a watchdog device expired
 };

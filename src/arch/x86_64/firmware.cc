@@ -1,5 +1,7 @@
 #include "arch/x86_64/firmware.h"
 
+#include <numeric>
+
 #include "arch/x86_64/layout.h"
 #include "base/check.h"
 #include "sys/file.h"
@@ -21,8 +23,8 @@ Status Put(const memory::GuestMemory& memory, GuestAddr at, std::span<const uint
 }
 
 std::vector<uint32_t> ApicIds(uint32_t count) {
-  std::vector<uint32_t> ids;
-  for (uint32_t id = 0; id < count; ++id) ids.push_back(id);
+  std::vector<uint32_t> ids(count);
+  std::iota(ids.begin(), ids.end(), 0);
   return ids;
 }
 

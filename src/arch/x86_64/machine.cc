@@ -16,8 +16,8 @@ Status PrepareVm(hypervisor::VmX86_64& vm, IrqChipMode mode, uint32_t vcpu_count
     TRY_CONTEXT(vm.EnableSplitIrqChip(kSplitIoApicPins), "splitting the interrupt controllers");
   } else {
     TRY_CONTEXT(vm.CreateIrqChip(), "making the interrupt controllers");
-    // Port 0x61 stays with the device in user space.
-    TRY_CONTEXT(vm.CreatePit(0), "making the interval timer");
+    // With port 0x61, whose bits are the timer's.
+    TRY_CONTEXT(vm.CreatePit(KVM_PIT_SPEAKER_DUMMY), "making the interval timer");
   }
   if (vcpu_count > kLastXApicId + 1) {
     TRY_CONTEXT(vm.EnableX2ApicIds(), "allowing {} vcpus", vcpu_count);

@@ -20,7 +20,7 @@ TEST(Machine, KernelModeMakesTheChips) {
   EXPECT_EQ(vm.x86().tss_address, kTssBase);
   EXPECT_EQ(vm.x86().identity_map_address, kIdentityMapBase);
   EXPECT_TRUE(vm.x86().irq_chip);
-  EXPECT_EQ(vm.x86().pit_flags, 0U);
+  EXPECT_EQ(vm.x86().pit_flags, uint32_t{KVM_PIT_SPEAKER_DUMMY});
   EXPECT_FALSE(vm.x86().split_pins.has_value());
   EXPECT_FALSE(vm.x86().x2apic_ids);
 }
