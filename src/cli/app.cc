@@ -72,8 +72,10 @@ int RunApp(std::span<const std::string_view> arguments, const Hooks& hooks, sys:
   if (command == nullptr) {
     for (const std::string_view unbuilt : kUnbuiltCommands) {
       if (name != unbuilt) continue;
-      return Report(err, name, MakeError(ErrorKind::kUnsupported, "is not built into this version"),
-                    /*arguments=*/true);
+      return Report(
+          err, "",
+          MakeError(ErrorKind::kUnsupported, "\"{}\" is not built into this version", name),
+          /*arguments=*/true);
     }
     std::vector<std::string_view> names;
     for (const Command& known : Commands()) names.push_back(known.name);
@@ -93,7 +95,9 @@ int RunApp(std::span<const std::string_view> arguments, const Hooks& hooks, sys:
   }
   const Result<int> status = command->run(invocation);
   if (status) return *status;
-  return Report(err, command->name, status.error(), /*arguments=*/false);
+  const bool arguments_are_wrong =
+      status.error().kind() == ErrorKind::kInvalidArgument && status.error().sys_errno() == 0;
+  return Report(err, command->name, status.error(), arguments_are_wrong);
 }
 
 }  // namespace crosvm::cli

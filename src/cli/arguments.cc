@@ -83,7 +83,7 @@ class Parser {
     if (letter == 'h' && value.empty()) return Help();
     const size_t index = Find([&](const Option& option) { return option.short_name == letter; });
     if (index == grammar_.options.size()) {
-      return Bad("{} is not a known option; see --help", argument.substr(0, 2));
+      return Bad("{} is not a known option; --help lists them", argument.substr(0, 2));
     }
     if (value.empty()) return Without(index);
     if (!grammar_.options[index].takes_value()) {
@@ -97,6 +97,9 @@ class Parser {
     const Option& option = grammar_.options[index];
     if (!option.takes_value()) return Add(index, {});
     const bool have = next_ < arguments_.size() && !arguments_[next_].starts_with('-');
+    if (have && arguments_[next_].empty()) {
+      return Bad("--{} has an empty value; give {}", option.name, option.value);
+    }
     if (have) return Add(index, arguments_[next_++]);
     if (option.value_optional()) return Add(index, {});
     if (next_ < arguments_.size()) {
@@ -132,7 +135,8 @@ class Parser {
     for (const Option& option : grammar_.options) {
       if (option.unbuilt.empty()) names.push_back(option.name);
     }
-    return Bad("--{} is not a known option{}; see --help", name, Suggestion(name, names, "--"));
+    return Bad("--{} is not a known option{}; --help lists them", name,
+               Suggestion(name, names, "--"));
   }
 
   const Grammar& grammar_;
@@ -162,7 +166,7 @@ std::string Suggestion(std::string_view given, std::span<const std::string_view>
       best_distance = distance;
     }
   }
-  return best.empty() ? std::string() : fmt::format("; did you mean {}{}?", prefix, best);
+  return best.empty() ? std::string() : fmt::format(" (did you mean {}{}?)", prefix, best);
 }
 
 }  // namespace crosvm::cli

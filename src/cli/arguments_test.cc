@@ -72,11 +72,13 @@ TEST(Arguments, ErrorsSayWhatToDo) {
   EXPECT_EQ(Shown({"-"}), "a single \"-\" is not an option; the name is missing");
   EXPECT_EQ(Shown({"--hugepages=1"}), "--hugepages takes no value, but got \"1\"");
   EXPECT_EQ(Shown({"-H1"}), "-H takes no value, but got \"1\"");
-  EXPECT_EQ(Shown({"-z"}), "-z is not a known option; see --help");
-  EXPECT_EQ(Shown({"--cpu", "1"}), "--cpu is not a known option; did you mean --cpus?; see --help");
-  EXPECT_EQ(Shown({"--xyzzy"}), "--xyzzy is not a known option; see --help");
+  EXPECT_EQ(Shown({"-z"}), "-z is not a known option; --help lists them");
+  EXPECT_EQ(Shown({"--cpu", "1"}),
+            "--cpu is not a known option (did you mean --cpus?); --help lists them");
+  EXPECT_EQ(Shown({"--xyzzy"}), "--xyzzy is not a known option; --help lists them");
   EXPECT_EQ(Shown({"-c1", "--cpus=2"}), "--cpus is given twice");
   EXPECT_EQ(Shown({"--tpm"}), "--tpm is not built");
+  EXPECT_EQ(Shown({"--cpus", ""}), "--cpus has an empty value; give N");
 }
 
 TEST(Arguments, HelpStopsTheParse) {

@@ -73,7 +73,7 @@ TEST(App, BadArgumentsAreStatus35AndOneSentence) {
   expect({"run", "k", "l"},
          "crosvm run: \"l\" is one argument too many; usage: crosvm run [OPTIONS] [KERNEL]\n");
   expect({"rum"},
-         "crosvm: \"rum\" is not a command; did you mean run?; `crosvm help` lists them\n");
+         "crosvm: \"rum\" is not a command (did you mean run?); `crosvm help` lists them\n");
   expect({"stop"}, "crosvm stop: an argument is missing; usage: crosvm stop SOCKET\n");
   expect({"run", "--log-level=loud", "--kvm-device=/dev/null", "/proc/self/exe"},
          Crosvm({"run", "--log-level=loud", "--kvm-device=/dev/null", "/proc/self/exe"}).err);
@@ -117,9 +117,10 @@ TEST(App, Device) {
   EXPECT_EQ(seen_device, "block /s img,ro");
   EXPECT_EQ(
       Crosvm({"device", "blok", "--socket-path", "/s"}).err,
-      "crosvm device: there is no device \"blok\"; did you mean block?; `crosvm device` lists "
+      "crosvm device: there is no device \"blok\" (did you mean block?); `crosvm device` lists "
       "them\n");
-  EXPECT_EQ(Crosvm({"device", "block"}).status, 1);
+  EXPECT_EQ(Crosvm({"device", "blok", "--socket-path", "/s"}).status, 35);
+  EXPECT_EQ(Crosvm({"device", "block"}).status, 35);
 }
 
 TEST(App, CompletionNamesEveryCommandAndBuiltOption) {
@@ -129,7 +130,7 @@ TEST(App, CompletionNamesEveryCommandAndBuiltOption) {
     EXPECT_NE(script.find("powerbtn"), std::string::npos) << shell;
     EXPECT_EQ(script.find("wayland"), std::string::npos) << shell;
   }
-  EXPECT_EQ(Crosvm({"completion", "tcsh"}).status, 1);
+  EXPECT_EQ(Crosvm({"completion", "tcsh"}).status, 35);
 }
 
 // A VM's control socket on its own thread.

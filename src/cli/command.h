@@ -65,7 +65,8 @@ struct Command {
   size_t min_positionals = 0;
   size_t max_positionals = 0;
   bool options_first = false;
-  // Returns the exit status; an Error is printed and ends with kExitError.
+  // Returns the exit status. An Error is printed and ends with kExitError; with kExitBadArguments
+  // if it is kInvalidArgument and not of a system call.
   Result<int> (*run)(const Invocation& invocation) = nullptr;
   // What --help shows after the options; null: nothing.
   std::string (*more_help)() = nullptr;

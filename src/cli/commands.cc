@@ -25,13 +25,13 @@ constexpr Option kDeviceOptions[] = {{.name = "socket-path",
 std::string RunMoreHelp() {
   return RunOptionGrammars() +
          "Exit status:\n"
-         "  0   the VM was stopped, or the guest powered off\n"
+         "  0   the VM was stopped (also by SIGTERM or SIGINT), or the guest powered off\n"
          "  1   an error; the message says which\n"
-         "  32  the guest asked for a reset\n"
-         "  33  the guest crashed (triple fault)\n"
+         "  32  the guest asked for a reset, or ended in a triple fault\n"
+         "  33  a virtual CPU could not go on, or a device failed (--on-device-crash=stop)\n"
          "  34  the guest's kernel panicked\n"
          "  35  the arguments are wrong\n"
-         "  36  a watchdog expired\n"
+         "  36  a watchdog expired (no VM of this version has one)\n"
          "\n"
          "Examples:\n"
          "  crosvm run --root rootfs.img --mem 1024 --cpus 2 vmlinuz\n"
@@ -85,7 +85,7 @@ std::span<const Command> Table() {
        .run = &ResumeCommand},
       {.name = "balloon",
        .positionals = "SIZE SOCKET",
-       .summary = "take SIZE bytes of memory from the guest",
+       .summary = "take SIZE bytes of memory from the guest (no VM of this version can)",
        .details = "SIZE is the balloon's new size in bytes, or with a suffix K, M, G or T.",
        .options = kTimeoutOnly,
        .min_positionals = 2,
@@ -93,7 +93,7 @@ std::span<const Command> Table() {
        .run = &BalloonCommand},
       {.name = "balloon_stats",
        .positionals = "SOCKET",
-       .summary = "print the guest's memory statistics as JSON",
+       .summary = "print the guest's memory statistics as JSON (no VM of this version can)",
        .details = {},
        .options = kTimeoutOnly,
        .min_positionals = 1,

@@ -26,10 +26,12 @@ Result<int> DeviceCommand(const Invocation& invocation) {
     return kExitOk;
   }
   std::vector<std::string_view> names;
+  names.reserve(devices.size());
   for (const DeviceInfo& device : devices) names.push_back(device.name);
   if (std::find(names.begin(), names.end(), words[0]) == names.end()) {
-    return Fail(ErrorKind::kNotFound, "there is no device \"{}\"{}; `crosvm device` lists them",
-                words[0], Suggestion(words[0], names, ""));
+    return Fail(ErrorKind::kInvalidArgument,
+                "there is no device \"{}\"{}; `crosvm device` lists them", words[0],
+                Suggestion(words[0], names, ""));
   }
   const std::string socket(invocation.ValueOf("socket-path"));
   if (socket.empty()) {

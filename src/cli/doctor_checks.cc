@@ -61,7 +61,7 @@ Finding CheckVirtualization() {
   const Result<std::string> cpuinfo = sys::ReadFileToString("/proc/cpuinfo", 16 << 20);
   const std::string_view flag = cpuinfo ? HardwareFlag(*cpuinfo) : std::string_view();
   if (Exists("/sys/module/kvm_pvm")) {
-    finding.health = Health::kLimited;
+    finding.health = Health::kBroken;
     finding.found = "KVM in software (kvm_pvm): stock guest kernels do not boot on it";
     finding.fix = "use a host with hardware virtualisation, or tools/nested-kvm for tests";
   } else if (Exists("/sys/module/kvm_intel") || Exists("/sys/module/kvm_amd")) {
@@ -173,7 +173,9 @@ Finding CheckNamespaces() {
   if (err == 0) return finding;
   finding.health = Health::kLimited;
   finding.found = fmt::format(
-      "refused ({}): devices cannot be jailed, only --disable-sandbox works", Reason(err));
+      "refused ({}): devices cannot be jailed; --jail=best-effort goes on with less, "
+      "--disable-sandbox with nothing",
+      Reason(err));
   if (Line("/proc/sys/kernel/unprivileged_userns_clone") == "0") {
     finding.fix = "sudo sysctl kernel.unprivileged_userns_clone=1";
   } else if (Line("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1") {
@@ -208,7 +210,8 @@ Finding CheckSeccomp() {
     return {.check = "seccomp",
             .health = Health::kLimited,
             .found =
-                "filters are not available: devices cannot be jailed, only --disable-sandbox works",
+                "filters are not available: devices cannot be jailed; --jail=best-effort goes on "
+                "with less, --disable-sandbox with nothing",
             .fix = "run a kernel with CONFIG_SECCOMP_FILTER"};
   }
   return {.check = "seccomp",
@@ -227,16 +230,19 @@ Finding CheckLandlock() {
 }
 
 Finding CheckHugePages() {
-  const std::string mode = Line("/sys/kernel/mm/transparent_hugepage/enabled");
+  // The guest's memory is a file in memory.
+  const std::string mode = Line("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
   if (mode.find("[never]") == std::string::npos && !mode.empty()) {
     return {.check = "huge pages", .found = fmt::format("transparent: {}", mode)};
   }
   return {.check = "huge pages",
           .health = Health::kLimited,
-          .found = mode.empty() ? "the kernel has none" : "transparent huge pages are off",
+          .found = mode.empty() ? "the kernel has none"
+                                : "transparent huge pages of shared memory are off: --hugepages "
+                                  "changes nothing",
           .fix = mode.empty()
                      ? ""
-                     : "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"};
+                     : "echo advise | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled"};
 }
 
 Finding CheckMemlock() {

@@ -8,9 +8,8 @@
 #include "devices/module/module.h"
 #include "vm/run.h"
 
+namespace crosvm {
 namespace {
-
-using namespace crosvm;
 
 int StatusOf(vm::ExitReason reason) {
   switch (reason) {
@@ -51,9 +50,7 @@ std::vector<cli::DeviceInfo> Devices() {
   return devices;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int Main(int argc, char** argv) {
   // A closed pipe or socket is an error of the call that meets it.
   signal(SIGPIPE, SIG_IGN);
   // How the VMM starts a device process; not for users.
@@ -66,4 +63,11 @@ int main(int argc, char** argv) {
   const std::vector<std::string_view> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   const cli::Hooks hooks = {.run_vm = &RunVm, .run_device = &RunDevice, .devices = &Devices};
   return cli::RunApp(arguments, hooks, sys::BorrowedFd(1), sys::BorrowedFd(2));
+}
+
+}  // namespace
+}  // namespace crosvm
+
+int main(int argc, char** argv) {
+  return crosvm::Main(argc, argv);
 }

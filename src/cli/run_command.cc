@@ -40,7 +40,11 @@ Result<int> RunVmCommand(const Invocation& invocation) {
     invocation.Print(config::DumpConfig(*config) + "\n");
     return kExitOk;
   }
-  return invocation.hooks.run_vm(*config);
+  const Result<int> status = invocation.hooks.run_vm(*config);
+  if (status) return *status;
+  // Of an image or the host, even if it says that something is invalid.
+  invocation.Report(status.error());
+  return kExitError;
 }
 
 }  // namespace crosvm::cli

@@ -152,7 +152,7 @@ Status SetRestarts(VmConfig& config, std::string_view value) {
 Status LoadFile(VmConfig& config, std::string_view value) {
   return config::LoadConfigFile(std::string(value), config);
 }
-// Options that run.cc looks at itself.
+// Options that run_command.cc looks at itself.
 Status Nothing(VmConfig&, std::string_view) {
   return {};
 }
@@ -300,7 +300,9 @@ constexpr auto kTable = std::to_array<RunOption>({
     {{.name = "vhost-user-vsock", .value = "SOCKET", .help = "virtual socket device, likewise"},
      &AddVhostUser<config::VhostUserType::kVsock>},
     // There is none in this version, whether asked for or not.
-    {{.name = "no-balloon", .help = "no memory balloon", .section = "Machine"},
+    {{.name = "no-balloon",
+      .help = "no memory balloon (this version has none)",
+      .section = "Machine"},
      &Flag<&V::no_balloon>},
     {{.name = "no-rng", .help = "no entropy device"}, &Flag<&V::no_rng>},
     {{.name = "no-legacy", .help = "no clock chip and keyboard controller"}, &Flag<&V::no_legacy>},

@@ -8,8 +8,10 @@
 #include "device_host/device_host.h"
 #include "devices/slirp/slirp_module.h"
 
-int main(int argc, char** argv) {
-  using namespace crosvm;
+namespace crosvm {
+namespace {
+
+int Main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   constexpr std::array<const devices::DeviceModule*, 1> kModules = {&devices::slirp::kSlirpModule};
   if (argc > 1 && std::string_view(argv[1]) == "--device-process")
@@ -25,4 +27,11 @@ int main(int argc, char** argv) {
   }
   LOG_ERROR("this program is started by crosvm, for --net user");
   return 1;
+}
+
+}  // namespace
+}  // namespace crosvm
+
+int main(int argc, char** argv) {
+  return crosvm::Main(argc, argv);
 }

@@ -124,6 +124,30 @@ TEST(Json, Hostile_DepthIsBounded) {
   EXPECT_FALSE(ParseJson(std::string(1 << 20, '[')));
   std::vector<uint8_t> nested(1 << 20, 0x81);  // CBOR: lists of one
   EXPECT_FALSE(ParseCbor(nested));
+  // Strings of pieces, each of pieces again: at the top, as a name, and as a value.
+  for (const uint8_t opening : {uint8_t{0x5f}, uint8_t{0x7f}}) {
+    std::vector<uint8_t> pieces(64 << 10, opening);
+    EXPECT_FALSE(ParseCbor(pieces));
+    pieces[0] = 0xa1;
+    EXPECT_FALSE(ParseCbor(pieces));
+    pieces[1] = 0x61;
+    pieces[2] = opening;
+    EXPECT_FALSE(ParseCbor(pieces));
+    // Behind items of every kind and length.
+    const std::vector<uint8_t> before = {0x9f, 0x18, 0xff, 0x39, 0xff, 0xff, 0x1a, 1,
+                                         2,    3,    4,    0x1b, 1,    2,    3,    4,
+                                         5,    6,    7,    8,    0xf5, 0x80};
+    pieces.assign(64 << 10, opening);
+    std::copy(before.begin(), before.end(), pieces.begin());
+    EXPECT_FALSE(ParseCbor(pieces));
+  }
+}
+
+TEST(Cbor, BytesInStringsAreNoHeads) {
+  const std::string text(300, '\x7f');
+  EXPECT_EQ(*ParseCbor(WriteCbor(Value(text)))->text(), text);
+  const Value::Bytes bytes(70000, 0x5f);
+  EXPECT_EQ(*ParseCbor(WriteCbor(Value(bytes)))->bytes(), bytes);
 }
 
 TEST(Json, InvalidUtf8IsReplacedWhenWritten) {

@@ -177,13 +177,13 @@ Result<uint64_t> ParseNumber(std::string_view text, bool size) {
     }
   }
   uint64_t number = 0;
-  const char* end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, number, base);
+  const auto [stop, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), number, base);
   if (error == std::errc::result_out_of_range ||
       (error == std::errc() && number > UINT64_MAX >> shift)) {
     return Fail(ErrorKind::kInvalidArgument, "{} is too large", text);
   }
-  if (error != std::errc() || stop != end) {
+  if (error != std::errc() || stop != digits.end()) {
     return Fail(ErrorKind::kInvalidArgument, "\"{}\" is not a {}", text,
                 size ? "size such as 512, 4K or 1G" : "whole number");
   }

@@ -129,6 +129,43 @@ ordered_json ToDocument(const Value& value, bool bytes_as_list) {
   return nullptr;
 }
 
+// Whether a string (of bytes or of text) of pieces stands anywhere in `bytes`. The library takes
+// the pieces by calling itself once for each that is open, so some ten thousand bytes end the
+// stack. WriteCbor() makes none. Items stand one behind the other however they are nested, so their
+// heads are walked in a row; where the walk ends early, the library refuses the bytes at the same
+// place.
+bool HasStringOfPieces(std::span<const uint8_t> bytes) {
+  constexpr uint8_t kByteString = 2;
+  constexpr uint8_t kTextString = 3;
+  constexpr uint8_t kOneByteFollows = 24;
+  constexpr uint8_t kEightBytesFollow = 27;
+  constexpr uint8_t kNoLength = 31;
+  while (!bytes.empty()) {
+    // RFC 8949, 3: three bits say what it is, five how long its argument is, or are that.
+    const uint8_t kind = bytes.front() >> 5;
+    const uint8_t information = bytes.front() & 0x1f;
+    const bool string = kind == kByteString || kind == kTextString;
+    bytes = bytes.subspan(1);
+    if (information > kEightBytesFollow) {
+      if (information != kNoLength) return false;
+      if (string) return true;
+      continue;
+    }
+    uint64_t argument = information;
+    if (information >= kOneByteFollows) {
+      const size_t length = size_t{1} << (information - kOneByteFollows);
+      if (length > bytes.size()) return false;
+      argument = 0;
+      for (const uint8_t byte : bytes.first(length)) argument = argument << 8 | byte;
+      bytes = bytes.subspan(length);
+    }
+    if (!string) continue;
+    if (argument > bytes.size()) return false;
+    bytes = bytes.subspan(static_cast<size_t>(argument));
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<Value> ParseJson(std::string_view text, JsonComments comments) {
@@ -144,6 +181,8 @@ Result<Value> ParseCbor(std::span<const uint8_t> bytes) {
   TreeBuilder builder(/*cbor=*/true);
   // The library reads the first byte of an empty range without complaint only through this check.
   if (bytes.empty()) return Fail(ErrorKind::kProtocol, "not valid CBOR: no bytes");
+  if (HasStringOfPieces(bytes))
+    return Fail(ErrorKind::kProtocol, "not valid CBOR: a string of pieces; write it as one");
   if (!nlohmann::json::sax_parse(bytes.begin(), bytes.end(), &builder,
                                  nlohmann::json::input_format_t::cbor)) {
     return Fail(ErrorKind::kProtocol, "not valid CBOR: {}", builder.problem());

@@ -46,7 +46,22 @@ TEST(Validate, StandardInputIsNotTakenTwice) {
   VmConfig config = Minimal();
   config.serial.push_back({.num = 2, .use_stdin = true});
   ASSERT_TRUE(Validate(config));
-  EXPECT_FALSE(config.serial[1].use_stdin);
+  EXPECT_EQ(config.serial[0].num, 1);
+  EXPECT_FALSE(config.serial[0].use_stdin);
+}
+
+TEST(Validate, PortsAreInTheOrderOfTheirNumbers) {
+  VmConfig config = Minimal();
+  config.serial = {{.type = SerialType::kFile,
+                    .hardware = SerialHardware::kVirtioConsole,
+                    .num = 3,
+                    .path = "log"},
+                   {.hardware = SerialHardware::kVirtioConsole, .num = 2, .console = true}};
+  ASSERT_TRUE(Validate(config));
+  EXPECT_EQ(config.serial[4].num, 2);
+  EXPECT_EQ(config.serial[5].num, 3);
+  // The guest counts from 0, whatever the numbers are.
+  EXPECT_EQ(DeviceKernelParameters(config), (std::vector<std::string>{"console=hvc0"}));
 }
 
 TEST(Validate, SerialCrossChecks) {

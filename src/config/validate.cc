@@ -43,13 +43,13 @@ Status CheckCpus(const VmConfig& config) {
   }
   for (const auto& [vcpu, set] : config.cpu_affinity.per_vcpu) {
     if (vcpu >= config.cpus) {
-      return Bad("--cpu-affinity names vCPU {}, but there are {} (--cpus), counted from 0", vcpu,
+      return Bad("--cpu-affinity names vCPU {}, but the VM has {} (--cpus), counted from 0", vcpu,
                  config.cpus);
     }
   }
   for (const uint32_t vcpu : config.rt_cpus.cpus) {
     if (vcpu >= config.cpus) {
-      return Bad("--rt-cpus names vCPU {}, but there are {} (--cpus), counted from 0", vcpu,
+      return Bad("--rt-cpus names vCPU {}, but the VM has {} (--cpus), counted from 0", vcpu,
                  config.cpus);
     }
   }
@@ -161,6 +161,11 @@ void CompleteSerial(VmConfig& config) {
   for (uint8_t num = 1; num <= kSerialPorts; ++num) {
     if (!has(num)) config.serial.push_back({.type = SerialType::kSink, .num = num});
   }
+  // The guest counts the ports of the console device in this order.
+  std::sort(config.serial.begin(), config.serial.end(),
+            [](const SerialOptions& a, const SerialOptions& b) {
+              return std::pair(a.hardware, a.num) < std::pair(b.hardware, b.num);
+            });
 }
 
 Status CompleteNets(VmConfig& config) {
@@ -308,6 +313,10 @@ Status Validate(VmConfig& config) {
                UINT32_MAX - 1);
   }
   // The options of a device travel as `key=value,…`.
+  if (config.vsock && !config.vsock->path.empty() &&
+      config.vsock->device != VsockOptions().device) {
+    return Bad("--vsock: path and device exclude each other");
+  }
   if (config.vsock && config.vsock->path.find(',') != std::string::npos) {
     return Bad("--vsock: path={} must not contain a comma; link it to another name",
                config.vsock->path);
@@ -318,11 +327,14 @@ Status Validate(VmConfig& config) {
 std::vector<std::string> DeviceKernelParameters(const VmConfig& config) {
   static constexpr std::string_view kPorts[] = {"0x3f8", "0x2f8", "0x3e8", "0x2e8"};
   std::vector<std::string> params;
+  int consoles = 0;
   for (const SerialOptions& port : config.serial) {
+    const bool uart = port.hardware == SerialHardware::kSerial;
     if (port.console) {
-      const bool uart = port.hardware == SerialHardware::kSerial;
-      params.push_back(fmt::format("console={}{}", uart ? "ttyS" : "hvc", port.num - 1));
+      params.push_back(uart ? fmt::format("console=ttyS{}", port.num - 1)
+                            : fmt::format("console=hvc{}", consoles));
     }
+    if (!uart) ++consoles;
     if (port.earlycon && port.num >= 1 && port.num <= kSerialPorts) {
       params.push_back(fmt::format("earlycon=uart8250,io,{}", kPorts[port.num - 1]));
     }

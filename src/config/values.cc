@@ -8,9 +8,8 @@ namespace {
 
 // One whole number of `base` without sign or blanks.
 bool ReadNumber(std::string_view text, uint32_t most, int base, uint32_t& number) {
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, number, base);
-  return error == std::errc() && stop == end && number <= most;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
+  return error == std::errc() && stop == text.end() && number <= most;
 }
 
 Result<uint32_t> CpuIndex(std::string_view text) {

@@ -82,9 +82,8 @@ Status CheckSharedDir(const SharedDirOptions& options) {
   if (options.dax != defaults.dax || options.dax_window != defaults.dax_window) key = "dax";
   if (key.empty()) return {};
   return Fail(ErrorKind::kInvalidArgument,
-              "--shared-dir {}: {} is a key of type=fs; by 9p it is for the guest to say when it "
-              "mounts (`mount -t 9p -o cache=…`), so leave it out",
-              options.path, key);
+              "--shared-dir {}: {} is a key of type=fs; add that, or leave {} out", options.path,
+              key, key);
 }
 
 std::string DeviceOption(const BlockOptions& options) {

@@ -1,5 +1,7 @@
 #include "control/client.h"
 
+#include <sys/stat.h>
+
 namespace crosvm::control {
 namespace {
 
@@ -10,6 +12,10 @@ std::unexpected<Error> ExplainConnect(const std::string& path, Error error) {
                   "there is no control socket {}; check the path that `crosvm run --socket` got",
                   path);
     case ECONNREFUSED:
+      if (struct stat status{}; stat(path.c_str(), &status) == 0 && !S_ISSOCK(status.st_mode)) {
+        return Fail(ErrorKind::kInvalidArgument,
+                    "{} is no socket; give the path that `crosvm run --socket` got", path);
+      }
       return Fail(ErrorKind::kDisconnected,
                   "nobody listens on {}: its VM has ended, and the file can be removed", path);
     case EACCES:
@@ -84,7 +90,7 @@ Status ToStatus(const Response& response) {
     return std::unexpected(Error::FromErrno(err->code, "the VM refused"));
   }
   if (const ErrorText* error = std::get_if<ErrorText>(&response)) {
-    return Fail(ErrorKind::kInvalidArgument, "{}", error->message);
+    return Fail(ErrorKind::kUnsupported, "{}", error->message);
   }
   return {};
 }

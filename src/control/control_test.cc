@@ -87,6 +87,8 @@ class ServerTest : public ::testing::Test {
         Server::Create(*loop_, std::move(listener), [this](const Request& request) -> Response {
           seen_.push_back(request);
           if (std::holds_alternative<Suspend>(request)) return Err{EBUSY};
+          if (std::holds_alternative<Powerbtn>(request))
+            server_->Publish({.kind = "pressed", .device = "", .text = ""});
           if (std::holds_alternative<Ps>(request)) return ErrorText{"no processes"};
           return Ok{};
         }).value();
@@ -177,7 +179,36 @@ TEST_F(ServerTest, Hostile_AClientThatDoesNotReadIsDropped) {
   EXPECT_TRUE(dropped);
 }
 
+// The event that drops the client comes while its own request is served, or the answer after it.
+TEST_F(ServerTest, Hostile_AClientIsDroppedByWhatItAsksFor) {
+  for (int answers_first : {0, 1}) {
+    const sys::UnixSocket socket = Raw();
+    EXPECT_EQ(Exchange(socket, "\"Events\""), "\"Ok\"");
+    const auto send = [&](std::string_view text) {
+      return socket.Send({reinterpret_cast<const uint8_t*>(text.data()), text.size()}).has_value();
+    };
+    for (int i = 0; i < answers_first; ++i) EXPECT_TRUE(send("\"Exit\""));
+    int sent = 0;
+    while (sent < 1000000 && send("\"Powerbtn\"")) ++sent;
+    EXPECT_LT(sent, 1000000);
+    OnLoop([&] { EXPECT_EQ(server_->connections(), 0u); });
+  }
+}
+
+TEST_F(ServerTest, Hostile_OnlySubscribersPushOutTheOldest) {
+  std::vector<sys::UnixSocket> idle;
+  for (size_t i = 0; i < Server::kMaxConnections; ++i) {
+    idle.push_back(Raw());
+    EXPECT_EQ(Exchange(idle.back(), "\"Events\""), "\"Ok\"");
+  }
+  Client client = Client::Connect(path_).value();
+  EXPECT_TRUE(client.Command(Exit{}, milliseconds(30000)));
+}
+
 TEST(Client, ErrorsSayWhatIsWrong) {
+  EXPECT_NE(Client::Connect("/etc/passwd").error().ToString().find("is no socket"),
+            std::string::npos);
+
   EXPECT_EQ(Client::Connect("/nonexistent/x.sock").error().kind(), ErrorKind::kNotFound);
   const std::string path = fmt::format("/tmp/crosvm_control_dead_{}.sock", getpid());
   {

@@ -1,5 +1,7 @@
 #include "control/server.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "sys/file.h"
 
@@ -30,22 +32,19 @@ void Server::OnAccept() {
                                    [this] { accept_watch_.SetInterest(event::Interest::kRead); });
     return;
   }
-  if (!MakeRoom()) return;
+  MakeRoom();
   if (const Status added = Add(std::move(*socket)); !added) {
     LOG_WARN_EVERY(std::chrono::seconds(10), "control socket: {}", added.error().ToString());
   }
 }
 
-// A client that only sits there must not keep `crosvm stop` out, so the oldest without a
-// subscription goes.
-bool Server::MakeRoom() {
-  if (connections_.size() < kMaxConnections) return true;
-  for (auto it = connections_.begin(); it != connections_.end(); ++it) {
-    if (it->second.subscribed) continue;
-    connections_.erase(it);
-    return true;
-  }
-  return false;
+// Clients that only sit there must not keep `crosvm stop` out, so the oldest goes, and one that
+// waits for events only when all do.
+void Server::MakeRoom() {
+  if (connections_.size() < kMaxConnections) return;
+  const auto idle = std::find_if(connections_.begin(), connections_.end(),
+                                 [](const auto& entry) { return !entry.second.subscribed; });
+  connections_.erase(idle != connections_.end() ? idle : connections_.begin());
 }
 
 Status Server::Add(sys::UnixSocket socket) {
@@ -59,23 +58,23 @@ Status Server::Add(sys::UnixSocket socket) {
 }
 
 void Server::OnReadable(uint64_t id, event::Ready ready) {
-  const auto it = connections_.find(id);
-  if (it == connections_.end()) return;
   if (!ready.readable && ready.hangup) {
-    connections_.erase(it);
+    connections_.erase(id);
     return;
   }
   bool more = true;
   for (int i = 0; more && i < kRequestsPerTurn; ++i) {
-    if (!ServeOne(it->second, more)) {
-      connections_.erase(it);
+    if (!ServeOne(id, more)) {
+      connections_.erase(id);
       return;
     }
   }
 }
 
-bool Server::ServeOne(Connection& connection, bool& more) {
-  Result<codec::Incoming<Request>> incoming = connection.channel.Receive();
+bool Server::ServeOne(uint64_t id, bool& more) {
+  const auto client = connections_.find(id);
+  if (client == connections_.end()) return false;
+  Result<codec::Incoming<Request>> incoming = client->second.channel.Receive();
   Response response;
   if (!incoming) {
     const ErrorKind kind = incoming.error().kind();
@@ -86,12 +85,14 @@ bool Server::ServeOne(Connection& connection, bool& more) {
     LOG_DEBUG("control socket: refused a request: {}", incoming.error().ToString());
     response = Err{EINVAL};
   } else if (std::holds_alternative<Events>(incoming->message)) {
-    connection.subscribed = true;
+    client->second.subscribed = true;
     response = Ok{};
   } else {
     response = handler_(incoming->message);
   }
-  return connection.channel.Send(response).has_value();
+  // The handler may have published an event, which drops clients that do not read: this one, too.
+  const auto still = connections_.find(id);
+  return still != connections_.end() && still->second.channel.Send(response).has_value();
 }
 
 void Server::Publish(const Event& event) {

@@ -19,8 +19,8 @@ namespace crosvm::control {
 
 class Server {
  public:
-  // Called on the loop's thread; must not block. The answer is sent right after it returns, also
-  // when it calls Stop() of the loop. Events is handled by the server itself.
+  // Called on the loop's thread; must not block, may Publish(). The answer is sent right after it
+  // returns, also when it calls Stop() of the loop. Events is handled by the server itself.
   using Handler = std::function<Response(const Request&)>;
 
   static constexpr size_t kMaxConnections = 32;
@@ -48,9 +48,9 @@ class Server {
   void OnAccept();
   Status Add(sys::UnixSocket socket);
   void OnReadable(uint64_t id, event::Ready ready);
-  // False when the connection is to be dropped.
-  bool ServeOne(Connection& connection, bool& more);
-  bool MakeRoom();
+  // False when the connection is to be dropped, or was.
+  bool ServeOne(uint64_t id, bool& more);
+  void MakeRoom();
 
   event::EventLoop& loop_;
   sys::UnixListener listener_;

@@ -73,7 +73,8 @@ std::optional<ProcessUsage> ReadUsage(pid_t pid) {
 }
 
 std::string ProcessTable(const ProcessList& list) {
-  std::string text = fmt::format("VM {}, {} vCPUs\n", list.vm_state, list.vcpus);
+  std::string text =
+      fmt::format("VM {}, {} vCPU{}\n", list.vm_state, list.vcpus, list.vcpus == 1 ? "" : "s");
   text += fmt::format("{:<16} {:<8} {:>8} {:<10} {:>8} {:>7} {:>7} {:>7} {:>4} {:>3} {:>6} {}\n",
                       "NAME", "ROLE", "PID", "STATE", "RESTARTS", "PSS", "USS", "THREADS", "FDS",
                       "NS", "CALLS", "JAIL");

@@ -6,9 +6,12 @@
 
 #include "control/client.h"
 
-namespace {
+namespace control = crosvm::control;
+using crosvm::ErrorKind;
+using crosvm::Fail;
+using crosvm::Result;
 
-using namespace crosvm;
+namespace {
 
 constexpr std::chrono::seconds kTimeout(10);
 thread_local std::string last_error;

@@ -7,6 +7,7 @@
 
 #include <thread>
 
+#include "base/mutex.h"
 #include "codec/json.h"
 #include "control/server.h"
 
@@ -23,6 +24,7 @@ class ControlLibraryTest : public ::testing::Test {
     server_ = *control::Server::Create(*loop_,
                                        *sys::UnixListener::Bind(path_, sys::SocketType::kSeqPacket),
                                        [this](const control::Request& request) {
+                                         MutexLock lock(mutex_);
                                          requests_ += codec::ToJson(request) + "\n";
                                          return answer_;
                                        });
@@ -35,27 +37,34 @@ class ControlLibraryTest : public ::testing::Test {
     unlink(path_.c_str());
     rmdir(folder_.c_str());
   }
+  // As JSON, a line each.
+  std::string Requests() {
+    MutexLock lock(mutex_);
+    return requests_;
+  }
 
   std::string folder_;
   std::string path_;
   std::unique_ptr<event::EventLoop> loop_;
   std::unique_ptr<control::Server> server_;
   std::thread thread_;
-  // Of the server's thread; a call that was answered has happened before.
-  std::string requests_;
+  Mutex mutex_;
+  std::string requests_ CROSVM_GUARDED_BY(mutex_);
+  // Read by the server's thread during a call.
   control::Response answer_ = control::Ok{};
 };
 
 TEST_F(ControlLibraryTest, SendsEveryRequest) {
   const char* const path = path_.c_str();
-  EXPECT_STREQ(crosvm_client_last_error(), "");
+  // Of a thread that has not failed yet.
+  std::thread([] { EXPECT_STREQ(crosvm_client_last_error(), ""); }).join();
   EXPECT_TRUE(crosvm_client_suspend_vm(path));
   EXPECT_TRUE(crosvm_client_resume_vm(path));
   EXPECT_TRUE(crosvm_client_powerbtn_vm(path));
   EXPECT_TRUE(crosvm_client_resize_disk(path, 1, 4096));
   EXPECT_TRUE(crosvm_client_balloon_vms(path, 7));
   EXPECT_TRUE(crosvm_client_stop_vm(path));
-  EXPECT_EQ(requests_,
+  EXPECT_EQ(Requests(),
             "\"Suspend\"\n\"Resume\"\n\"Powerbtn\"\n"
             "{\"DiskCommand\":{\"disk_index\":1,\"command\":{\"Resize\":{\"new_size\":4096}}}}\n"
             "{\"BalloonCommand\":{\"Adjust\":{\"num_bytes\":7}}}\n\"Exit\"\n");
@@ -91,7 +100,7 @@ TEST_F(ControlLibraryTest, ACProgramUsesIt) {
   ASSERT_GT(readlink("/proc/self/exe", self, sizeof(self) - 1), 0);
   const std::string folder(self, std::string_view(self).rfind('/'));
   EXPECT_EQ(system(fmt::format("{}/crosvm_control_example {}", folder, path_).c_str()), 0);
-  EXPECT_EQ(requests_, "\"Suspend\"\n\"Resume\"\n");
+  EXPECT_EQ(Requests(), "\"Suspend\"\n\"Resume\"\n");
   EXPECT_NE(
       system(fmt::format("{}/crosvm_control_example /does/not/exist 2>/dev/null", folder).c_str()),
       0);
