@@ -46,7 +46,7 @@ struct DatagramSink::State : std::enable_shared_from_this<DatagramSink::State> {
   event::EventLoop& loop;
   const DatagramOptions options;
   sys::UniqueFd folder;
-  std::string file_name;
+  std::string file_name;  // empty: it cannot be connected again
   sys::UniqueFd socket;
   event::Timer retry;
 
@@ -80,21 +80,14 @@ void DatagramSink::State::EndLine() {
 
 bool DatagramSink::State::Connect() {
   if (socket.valid()) return true;
-  sys::UniqueFd made(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!made.valid()) return false;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
+  if (file_name.empty()) return false;
   std::string path = options.path;
-  if (path.size() >= sizeof(address.sun_path)) {
+  if (path.size() >= sizeof(sockaddr_un::sun_path)) {
     path = fmt::format("/proc/self/fd/{}/{}", folder.get(), file_name);
   }
-  if (path.size() >= sizeof(address.sun_path)) return false;
-  std::memcpy(address.sun_path, path.data(), path.size());
-  // SAFETY: sockaddr_un is what connect(2) expects behind a sockaddr of family AF_UNIX.
-  if (connect(made.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return false;
-  }
-  socket = std::move(made);
+  Result<sys::UniqueFd> made = DatagramSink::Connect(path);
+  if (!made.has_value()) return false;
+  socket = std::move(*made);
   return true;
 }
 
@@ -122,6 +115,12 @@ void DatagramSink::State::Drain() {
     if (err != EAGAIN) socket.Reset();
     break;
   }
+  if (!socket.valid() && file_name.empty()) {
+    if (!queue.empty())
+      LOG_WARN_EVERY(std::chrono::seconds(10), "{}: nobody reads {} any more", options.name,
+                     options.path);
+    queue.clear();
+  }
   scheduled = !queue.empty();
   if (!scheduled) return;
   retry = loop.AddTimer(kRetryInterval, [weak = weak_from_this()] {
@@ -130,7 +129,7 @@ void DatagramSink::State::Drain() {
 }
 
 DatagramOptions SyslogDatagram(std::string tag, std::string name) {
-  return {.path = "/dev/log",
+  return {.path = kSyslogPath,
           .prefix = fmt::format("<{}>%T {}: ", kUserInfo, tag),
           .keep_newline = false,
           .name = std::move(name)};
@@ -157,6 +156,29 @@ Result<std::unique_ptr<DatagramSink>> DatagramSink::Create(event::EventLoop& loo
   state->folder = std::move(folder_fd);
   state->file_name = std::move(file_name);
   return std::unique_ptr<DatagramSink>(new DatagramSink(std::move(state)));
+}
+
+std::unique_ptr<DatagramSink> DatagramSink::Over(event::EventLoop& loop, sys::UniqueFd connected,
+                                                 DatagramOptions options) {
+  auto state = std::make_shared<State>(loop, std::move(options));
+  state->socket = std::move(connected);
+  return std::unique_ptr<DatagramSink>(new DatagramSink(std::move(state)));
+}
+
+Result<sys::UniqueFd> DatagramSink::Connect(const std::string& path) {
+  sys::UniqueFd made(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!made.valid()) return FailErrno("making a socket");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) {
+    return Fail(ErrorKind::kInvalidArgument, "the path {} is too long for a socket", path);
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  // SAFETY: sockaddr_un is what connect(2) expects behind a sockaddr of family AF_UNIX.
+  if (connect(made.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return FailErrno("connecting to {}", path);
+  }
+  return made;
 }
 
 size_t DatagramSink::Write(std::span<const uint8_t> data) {

@@ -1,6 +1,7 @@
 // A sink that sends each line as one datagram to a Unix socket: log collectors, and syslog. Nothing
 // here waits for the receiver: lines queue up while it is away (the newest are dropped once the
-// queue is full) and go out when it is back.
+// queue is full) and go out when it is back. A jailed process, which can connect to nothing, has a
+// socket that was connected for it; when its receiver is gone, so are the lines.
 #pragma once
 
 #include <memory>
@@ -20,6 +21,7 @@ struct DatagramOptions {
   std::string name;  // for messages: "serial 1"
 };
 
+inline constexpr const char* kSyslogPath = "/dev/log";
 // What syslog(3) would send with facility user and severity info.
 DatagramOptions SyslogDatagram(std::string tag, std::string name);
 
@@ -33,6 +35,11 @@ class DatagramSink : public CharSink {
   // whatever becomes of the working directory.
   static Result<std::unique_ptr<DatagramSink>> Create(event::EventLoop& loop,
                                                       DatagramOptions options);
+  // Over a socket that Connect() has made; the path is for messages only.
+  static std::unique_ptr<DatagramSink> Over(event::EventLoop& loop, sys::UniqueFd connected,
+                                            DatagramOptions options);
+  // Fails when nobody has the path.
+  static Result<sys::UniqueFd> Connect(const std::string& path);
   ~DatagramSink() override;
 
   // Always takes everything.

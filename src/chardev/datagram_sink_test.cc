@@ -51,12 +51,31 @@ class DatagramSinkTest : public ::testing::Test {
     return text;
   }
 
+  void CreateConnected() {
+    sink = DatagramSink::Over(loop, *DatagramSink::Connect(path), {.path = path, .name = "test"});
+  }
+
   event::TestLoop loop;
   std::string folder;
   std::string path;
   sys::UniqueFd receiver;
   std::unique_ptr<DatagramSink> sink;
 };
+
+TEST_F(DatagramSinkTest, AConnectedOneLosesItsReceiverForGood) {
+  EXPECT_FALSE(DatagramSink::Connect(path).has_value());
+  Bind();
+  CreateConnected();
+  Write("one\n");
+  EXPECT_EQ(Receive(), "one\n");
+  receiver.Reset();
+  unlink(path.c_str());
+  Write("lost\n");
+  Bind();
+  Write("lost, too\n");
+  loop.AdvanceTime(DatagramSink::kRetryInterval * 3);
+  EXPECT_EQ(Receive(), "");
+}
 
 TEST_F(DatagramSinkTest, ALineIsADatagram) {
   Bind();

@@ -67,9 +67,15 @@ Result<CharFiles> OpenCharFiles(const CharOptions& options) {
       files.input = TRY(files.output.Dup());
       break;
     }
-    case CharType::kSink:
     case CharType::kSyslog:
     case CharType::kUnixDatagram:
+      if (options.connect) {
+        files.output = TRY_CONTEXT(
+            DatagramSink::Connect(options.type == CharType::kSyslog ? kSyslogPath : options.path),
+            "{}", options.name);
+      }
+      break;
+    case CharType::kSink:
       break;
   }
   if (options.use_stdin) {
@@ -89,11 +95,17 @@ Result<CharStreams> MakeCharStreams(event::EventLoop& loop, CharFiles files) {
       streams.sink = TRY(FdSink::Create(loop, std::move(files.output), files.name));
       break;
     case CharType::kSyslog:
-      streams.sink = TRY(DatagramSink::Create(loop, SyslogDatagram("crosvm", files.name)));
+    case CharType::kUnixDatagram: {
+      DatagramOptions datagrams = files.type == CharType::kSyslog
+                                      ? SyslogDatagram("crosvm", files.name)
+                                      : DatagramOptions{.path = files.path, .name = files.name};
+      if (files.output.valid()) {
+        streams.sink = DatagramSink::Over(loop, std::move(files.output), std::move(datagrams));
+      } else {
+        streams.sink = TRY(DatagramSink::Create(loop, std::move(datagrams)));
+      }
       break;
-    case CharType::kUnixDatagram:
-      streams.sink = TRY(DatagramSink::Create(loop, {.path = files.path, .name = files.name}));
-      break;
+    }
     case CharType::kSink:
       streams.sink = std::make_unique<NullSink>();
       break;

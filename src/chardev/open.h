@@ -29,13 +29,14 @@ struct CharOptions {
   bool use_stdin = false;  // input from our standard input
   std::string input_path;  // input from a file or FIFO; not together with use_stdin
   std::string name;        // for messages and syslog: "serial 1"
+  bool connect = false;    // now, for good: the streams are a process' that can connect to nothing
 };
 
 struct CharFiles {
   CharType type = CharType::kSink;
   std::string path;  // kUnixDatagram
   std::string name;
-  sys::UniqueFd output;  // kFile, kStdout, kUnixStream
+  sys::UniqueFd output;  // kFile, kStdout, kUnixStream; kSyslog and kUnixDatagram if connected
   sys::UniqueFd input;   // invalid: no input
 };
 

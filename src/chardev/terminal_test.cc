@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -27,6 +28,9 @@ bool IsRaw(int fd) {
 // Becomes the leader of a session with the pseudo-terminal (descriptor 3) as its terminal, enters
 // raw mode, says so on descriptor 4, and ends as told.
 CROSVM_CHILD_MAIN(RawTerminalChild) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // Who starts the tests may ignore some: nohup, a shell's background jobs.
+  for (const int number : {SIGTERM, SIGHUP, SIGINT, SIGTSTP, SIGCONT}) signal(number, SIG_DFL);
   setsid();
   ioctl(3, TIOCSCTTY, 0);
   auto guard = RawTerminal::Enter(sys::BorrowedFd(3));

@@ -56,7 +56,8 @@ Result<PortStart> PreparePort(std::string_view text, size_t index, codec::FdTabl
                                                          .path = options.path,
                                                          .use_stdin = options.use_stdin,
                                                          .input_path = options.input,
-                                                         .name = options.name}));
+                                                         .name = options.name,
+                                                         .connect = true}));
   PortStart start{.type = options.type, .path = files.path, .name = options.name};
   if (files.output.valid()) start.output = fds.Put(std::move(files.output));
   if (files.input.valid()) start.input = fds.Put(std::move(files.input));
@@ -97,6 +98,7 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
     return Fail(ErrorKind::kProtocol, "a console of {} ports", start.ports.size());
   }
   std::vector<std::unique_ptr<Port>> ports;
+  ports.reserve(start.ports.size());
   for (const PortStart& port : start.ports) {
     ports.push_back(TRY(CreatePort(port, prepared.fds, context.loop)));
   }
