@@ -9,6 +9,8 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -93,6 +95,18 @@ bool CanOpenat2(const Targets&) {
   return syscall(SYS_openat2, AT_FDCWD, "/etc/passwd", how, sizeof(how)) >= 0;
 }
 
+// The VMM reads the same open files.
+bool CanClearNonBlocking(const Targets&) {
+  const long fd = syscall(SYS_eventfd2, 0, EFD_NONBLOCK);
+  return syscall(SYS_fcntl, fd, F_SETFL, O_RDWR) == 0;
+}
+
+bool CanSetBlocking(const Targets&) {
+  const long fd = syscall(SYS_eventfd2, 0, EFD_NONBLOCK);
+  int off = 0;
+  return syscall(SYS_ioctl, fd, FIONBIO, &off) == 0;
+}
+
 bool CanFork(const Targets&) {
   const long pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
   if (pid == 0) syscall(SYS_exit_group, 0);
@@ -107,9 +121,9 @@ bool CanExec(const Targets&) {
 
 // What namespaces leave open on purpose, as nothing outside is in reach through it: see
 // docs/jail.md.
-constexpr std::array kHeldByFilterAlone = {"socket unix",  "socket inet",    "socket netlink",
-                                           "fork",         "io_uring_setup", "userfaultfd",
-                                           "socket vsock", "keyctl",         "perf_event_open"};
+constexpr std::array kHeldByFilterAlone = {
+    "socket unix",  "socket inet", "socket netlink",  "fork",    "io_uring_setup", "userfaultfd",
+    "socket vsock", "keyctl",      "perf_event_open", "F_SETFL", "FIONBIO"};
 
 const Attempt kAttempts[] = {
     {"open", [](const Targets&) { return CanRead("/etc/passwd"); }},
@@ -145,6 +159,8 @@ const Attempt kAttempts[] = {
     {"perf_event_open", &CanPerf},
     {"userfaultfd", [](const Targets&) { return syscall(SYS_userfaultfd, 1) >= 0; }},
     {"io_uring_setup", &CanUringOpen},
+    {"F_SETFL", &CanClearNonBlocking},
+    {"FIONBIO", &CanSetBlocking},
 };
 
 // kNothing shows that an attempt works at all where nothing holds it.

@@ -2,6 +2,9 @@
 
 #include <link.h>
 
+#include <algorithm>
+#include <span>
+
 #include "base/log.h"
 
 namespace crosvm::device_host {
@@ -11,10 +14,11 @@ namespace {
 bool NeedsLoader() {
   return dl_iterate_phdr(
              [](dl_phdr_info* info, size_t, void*) {
-               for (int i = 0; i < info->dlpi_phnum; ++i) {
-                 if (info->dlpi_phdr[i].p_type == PT_INTERP) return 1;
-               }
-               return 2;  // only the first, which is the program
+               const std::span headers(info->dlpi_phdr, info->dlpi_phnum);
+               const bool found =
+                   std::any_of(headers.begin(), headers.end(),
+                               [](const auto& header) { return header.p_type == PT_INTERP; });
+               return found ? 1 : 2;  // not 0: only the first, which is the program
              },
              nullptr) == 1;
 }

@@ -9,7 +9,9 @@
 #include <cerrno>
 #include <cstddef>
 
+#include "base/log.h"
 #include "jail/confine.h"
+#include "jail/landlock.h"
 #include "jail/report.h"
 
 namespace crosvm::jail {
@@ -35,19 +37,48 @@ Status LimitSignalsToOwnThreads() {
   return InstallFilter(code, FilterScope::kProcess);
 }
 
+// The layers of a thread.
+Result<Layers> RestrictThread(std::span<const sys::UniqueFd> removable_below) {
+  Layers in_force;
+  TRY(DropCapabilities({}));
+  in_force.Add(Layer::kCapabilities);
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return FailErrno("no_new_privs");
+  in_force.Add(Layer::kNoNewPrivs);
+  // Not demanded, as older kernels have none. Signals are for its children, the device processes.
+  const Status landlock =
+      RestrictByLandlock({.deny_signals = false, .removable_below = removable_below});
+  if (landlock.has_value()) {
+    in_force.Add(Layer::kLandlock);
+  } else {
+    LOG_DEBUG("no Landlock: {}", landlock.error().ToString());
+  }
+  return in_force;
+}
+
 }  // namespace
 
-Status ConfineVmm(const ConfineVmmOptions& options) {
-  TRY(InstallReports({.label = "vmm", .source = options.filter.source, .words = sys::UniqueFd()}));
-  TRY(DropCapabilities(options.keep_capabilities));
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return FailErrno("no_new_privs");
-  if (!options.filter.code.empty()) TRY(LimitSignalsToOwnThreads());
-  return Install(options.filter, options.log_denied_calls, FilterScope::kProcess);
+Result<Layers> ConfineVmm(const ConfineVmmOptions& options) {
+  TRY(InstallReports({.label = "vmm",
+                      .source = options.filter.source,
+                      .words = sys::UniqueFd(),
+                      .before_death = options.before_death}));
+  Layers in_force = TRY(RestrictThread(options.removable_below));
+  if (!options.filter.code.empty()) {
+    TRY(LimitSignalsToOwnThreads());
+    TRY(Install(options.filter, options.log_denied_calls, FilterScope::kProcess));
+    in_force.Add(Layer::kSeccomp);
+  }
+  return in_force;
+}
+
+Status ConfineVmmThread(std::span<const sys::UniqueFd> removable_below) {
+  TRY(RestrictThread(removable_below));
+  return {};
 }
 
 Status ConfineVcpuThread(const Filter& filter, bool log_denied_calls) {
   // The sources of built-in policies are literals, and so is that of an override.
-  SetThreadReportSource(filter.source.data());
+  SetThreadReportSource(filter.source);
   return Install(filter, log_denied_calls, FilterScope::kThread);
 }
 

@@ -61,9 +61,18 @@ Result<std::vector<sock_filter>> LoadOverride(const std::string& directory, std:
   }
   if (bytes.error().kind() != ErrorKind::kNotFound)
     return std::unexpected(std::move(bytes).error());
-  const std::string policy = stem + ".policy";
-  if (access(policy.c_str(), F_OK) != 0 && errno == ENOENT) return std::vector<sock_filter>();
-  const Policy parsed = TRY(ParsePolicyFiles({&policy, 1}, kNativeArch, {directory}));
+  const auto is_there = [](const std::string& path) {
+    return access(path.c_str(), F_OK) == 0 || errno != ENOENT;
+  };
+  std::vector<std::string> policies = {stem + ".policy"};
+  if (!is_there(policies[0])) return std::vector<sock_filter>();
+  // As crosvm_policy() does at build time, so that a copy of the project's files means the same.
+  const std::string_view arch = ArchName(kNativeArch);
+  for (std::string more : {fmt::format("{}/common.{}.policy", directory, arch),
+                           fmt::format("{}.{}.policy", stem, arch)}) {
+    if (is_there(more)) policies.push_back(std::move(more));
+  }
+  const Policy parsed = TRY(ParsePolicyFiles(policies, kNativeArch, {directory}));
   return CompilePolicy(parsed);
 }
 

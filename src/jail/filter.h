@@ -44,7 +44,8 @@ std::vector<uint8_t> FilterToBytes(std::span<const sock_filter> code);
 Result<std::vector<sock_filter>> FilterFromBytes(std::span<const uint8_t> bytes);
 
 // --seccomp-policy-dir: DIR/NAME.bpf, else DIR/NAME.policy compiled for this machine (includes are
-// looked for in DIR). Empty when DIR has neither. Runs in the VMM.
+// looked for in DIR), joined by DIR/NAME.ARCH.policy and DIR/common.ARCH.policy where they exist.
+// Empty when DIR has neither. Runs in the VMM.
 Result<std::vector<sock_filter>> LoadOverride(const std::string& directory, std::string_view name);
 
 }  // namespace crosvm::jail

@@ -7,10 +7,13 @@
 #include <net/if.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <string_view>
 
 #include "jail/confine.h"
 #include "jail/confine_vmm.h"
@@ -69,6 +72,15 @@ CROSVM_CHILD_MAIN(Confined) {
       "capabilities left");
   expect(if_nametoindex("eth0") == 0, "a network interface is visible");
   expect(dup(100) < 0, "a descriptor leaked");
+  struct stat output{};
+  expect(fstat(STDOUT_FILENO, &output) == 0 && S_ISCHR(output.st_mode) &&
+             output.st_rdev == makedev(1, 3),
+         "standard output is not /dev/null");
+  expect(getenv("HOME") == nullptr && getenv("CROSVM_TEST_TOKEN") == nullptr,
+         "the user's environment is visible");
+  const char* const sanitizer = getenv("LSAN_OPTIONS");
+  expect(sanitizer != nullptr && std::string_view(sanitizer) == "color=auto",
+         "a sanitizer's options are not there");
   return Report(problems.empty() ? "fine" : problems);
 }
 
@@ -88,7 +100,7 @@ CROSVM_CHILD_MAIN(ConfinedVmm) {
   // Allows everything: what is left is what holds under any policy.
   const sock_filter allow[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
   const Filter filter{.code = allow};
-  if (!ConfineVmm({.filter = filter, .keep_capabilities = {}}).has_value()) return 10;
+  if (!ConfineVmm({.filter = filter}).has_value()) return 10;
   if (syscall(SYS_tgkill, getppid(), getppid(), 0) == 0 || errno != EPERM) return 11;
   if (syscall(SYS_tgkill, getpid(), gettid(), 0) != 0) return 12;
   if (mount("none", "/", "tmpfs", 0, nullptr) == 0) return 13;
@@ -105,6 +117,9 @@ class JailTest : public ::testing::Test {
 };
 
 TEST_F(JailTest, ConfinedProcessHasNothing) {
+  ASSERT_EQ(setenv("CROSVM_TEST_TOKEN", "secret", 1), 0);
+  ASSERT_EQ(setenv("LSAN_OPTIONS", "color=auto", 1), 0);
+  ASSERT_EQ(setenv("HOME", "/root", 0), 0);
   EXPECT_EQ(RunJailed("Confined"), "fine");
 }
 

@@ -6,8 +6,6 @@
 
 #include <cstdint>
 
-#include "sys/fd.h"
-
 namespace crosvm::jail {
 namespace {
 
@@ -51,7 +49,8 @@ Status RestrictByLandlock(const LandlockOptions& options) {
     size = 2 * sizeof(uint64_t);
   }
   if (abi >= 6) {
-    rules.scoped = kScopeSignals | (options.deny_network ? kScopeAbstractSockets : 0);
+    rules.scoped = (options.deny_signals ? kScopeSignals : 0) |
+                   (options.deny_network ? kScopeAbstractSockets : 0);
     size = sizeof(rules);
   }
   // An empty set of rules is an error of the kernel's.
@@ -61,7 +60,15 @@ Status RestrictByLandlock(const LandlockOptions& options) {
   const sys::UniqueFd ruleset(
       static_cast<int>(syscall(SYS_landlock_create_ruleset, &rules, size, 0)));
   if (!ruleset.valid()) return FailErrno("making a Landlock ruleset");
-  // No rule is added: everything that it handles is denied.
+  // Everything that it handles is denied, but for this.
+  for (const sys::UniqueFd& folder : options.removable_below) {
+    const landlock_path_beneath_attr removal = {.allowed_access = LANDLOCK_ACCESS_FS_REMOVE_FILE,
+                                                .parent_fd = folder.get()};
+    if (syscall(SYS_landlock_add_rule, ruleset.get(), LANDLOCK_RULE_PATH_BENEATH, &removal, 0) !=
+        0) {
+      return FailErrno("adding a folder to a Landlock ruleset");
+    }
+  }
   if (syscall(SYS_landlock_restrict_self, ruleset.get(), 0) != 0) {
     return FailErrno("restricting a process by Landlock");
   }

@@ -41,12 +41,13 @@ struct State {
   std::array<char, 32> label{};
   std::array<char, 128> source{};
   int words = -1;
+  void (*before_death)() = nullptr;
   std::array<Object, kMaxObjects> objects{};
   size_t object_count = 0;
 };
 State state;
-// Of a thread with a narrower filter; null: State::source.
-thread_local const char* thread_source = nullptr;
+// Of a thread with a narrower filter; empty: State::source.
+thread_local std::string_view thread_source;
 // Zero until a thread begins a fatal report; others then wait for the end instead of mixing in.
 std::atomic<int> reporting{0};
 std::array<std::atomic<uint64_t>, 16> logged_calls{};
@@ -268,7 +269,7 @@ void ReportDenied(const siginfo_t& info, const Registers& registers, std::string
     text.Text("none: foreign system calls are never allowed");
   }
   text.Text("   (in ")
-      .Text(thread_source != nullptr ? thread_source : state.source.data())
+      .Text(thread_source.empty() ? std::string_view(state.source.data()) : thread_source)
       .Text(")\n");
   Emit(text);
   SignalText callers;
@@ -326,11 +327,12 @@ void OnDeniedCall(int, siginfo_t* info, void* opaque) {
   if (denied) {
     ReportDenied(*info, registers, ": denied system call ");
   }
+  if (state.before_death != nullptr) state.before_death();
   DieBySigsys();
 }
 
 void OnCrash(int signal, siginfo_t* info, void* opaque) {
-  if (!BeginFatalReport()) Call(SYS_exit_group, static_cast<uint64_t>(128 + signal));
+  if (!BeginFatalReport()) Call(SYS_exit_group, uint64_t{128} + static_cast<uint64_t>(signal));
   const Registers registers = ReadRegisters(*static_cast<ucontext_t*>(opaque));
   SignalText text;
   AppendWho(text);
@@ -349,6 +351,7 @@ void OnCrash(int signal, siginfo_t* info, void* opaque) {
   Emit(callers);
   DumpRecentLog(STDERR_FILENO);
   if (state.words >= 0) DumpRecentLog(state.words);
+  if (state.before_death != nullptr) state.before_death();
   // abort() cannot kill process 1 of a namespace by a signal. The others happen again on return and
   // then kill.
   if (signal == SIGABRT) Call(SYS_exit_group, 128 + SIGABRT);
@@ -416,6 +419,7 @@ Status InstallReports(ReportOptions options) {
   CopyText(state.label, options.label);
   CopyText(state.source, options.source.empty() ? "its policy" : options.source);
   state.words = options.words.Release();
+  state.before_death = options.before_death;
   state.object_count = 0;
   dl_iterate_phdr(&AddObject, nullptr);
   TRY(UseAlternateStack());
@@ -433,7 +437,7 @@ Status InstallReports(ReportOptions options) {
   return {};
 }
 
-void SetThreadReportSource(const char* source) {
+void SetThreadReportSource(std::string_view source) {
   thread_source = source;
 }
 

@@ -38,6 +38,9 @@ struct ReportOptions {
   std::string_view label;   // "block[0]"; at most 31 bytes are kept
   std::string_view source;  // the policy that denies, Filter::source
   sys::UniqueFd words;      // may be invalid; kept open for good
+  // Between the report and the death, in the handler; null: nothing. Async-signal-safe; a call that
+  // the policy of the thread denies ends the process at once.
+  void (*before_death)() = nullptr;
 };
 
 // Installs the handlers, once per process, on its main thread, before InstallFilter(): it looks at
@@ -46,7 +49,7 @@ struct ReportOptions {
 Status InstallReports(ReportOptions options);
 
 // The policy that denies calls of this thread, where it is another; a literal.
-void SetThreadReportSource(const char* source);
+void SetThreadReportSource(std::string_view source);
 
 // For --seccomp-log-failures: denied calls are reported, once for each call, and made nonetheless.
 // `code` with an exception for the one instruction that makes them; valid in this process alone,

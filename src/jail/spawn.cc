@@ -8,6 +8,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <string_view>
+
 #include "base/log.h"
 #include "sys/file.h"
 #include "sys/socket.h"
@@ -42,6 +45,7 @@ uint64_t CloneFlags(Layers namespaces) {
 struct ChildPlan {
   int program;
   char* const* argv;
+  char* const* environment;
   const int* sources;
   size_t count;
   int null_fd;
@@ -69,7 +73,9 @@ struct ChildPlan {
     if (dup2(plan.sources[i], kHigh + static_cast<int>(i)) < 0) _exit(kExecFailed);
   }
   if (dup2(plan.program, program) < 0) _exit(kExecFailed);
-  if (dup2(plan.null_fd, STDIN_FILENO) < 0) _exit(kExecFailed);
+  for (const int standard : {STDIN_FILENO, STDOUT_FILENO}) {
+    if (dup2(plan.null_fd, standard) < 0) _exit(kExecFailed);
+  }
   for (size_t i = 0; i < plan.count; ++i) {
     if (dup2(kHigh + static_cast<int>(i), kFirstInherited + static_cast<int>(i)) < 0) {
       _exit(kExecFailed);
@@ -84,8 +90,24 @@ struct ChildPlan {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  syscall(SYS_execveat, program, "", plan.argv, environ, AT_EMPTY_PATH);
+  syscall(SYS_execveat, program, "", plan.argv, plan.environment, AT_EMPTY_PATH);
   _exit(kExecFailed);
+}
+
+// What a process is left with of the environment: it may hold secrets of the user's, and nothing in
+// it is for a device. Runtimes of test builds read theirs.
+std::vector<char*> Environment() {
+  constexpr std::string_view kKept[] = {
+      "ASAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS=", "UBSAN_OPTIONS=", "LLVM_PROFILE_FILE="};
+  std::vector<char*> kept;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const auto is_start = [&](std::string_view name) {
+      return std::string_view(*entry).starts_with(name);
+    };
+    if (std::any_of(std::begin(kKept), std::end(kKept), is_start)) kept.push_back(*entry);
+  }
+  kept.push_back(nullptr);
+  return kept;
 }
 
 std::string MapText(const std::vector<IdMap>& map) {
@@ -180,11 +202,14 @@ Result<Spawned> Spawn(const SpawnOptions& options, const SpawnContext& context) 
     if (options.namespaces.Has(entry.layer)) wanted.Add(entry.layer);
   }
   std::vector<char*> argv;
+  argv.reserve(options.argv.size() + 1);
   for (const std::string& argument : options.argv) {
     argv.push_back(const_cast<char*>(argument.c_str()));
   }
   argv.push_back(nullptr);
+  const std::vector<char*> environment = Environment();
   std::vector<int> sources;
+  sources.reserve(options.inherit.size());
   for (const sys::BorrowedFd fd : options.inherit) sources.push_back(fd.get());
   auto [go_parent, go_child] = TRY(sys::UnixSocket::Pair(sys::SocketType::kSeqPacket));
 
@@ -192,6 +217,7 @@ Result<Spawned> Spawn(const SpawnOptions& options, const SpawnContext& context) 
   const int program = options.executable.valid() ? options.executable.get() : context.program.get();
   const ChildPlan plan = {.program = program,
                           .argv = argv.data(),
+                          .environment = environment.data(),
                           .sources = sources.data(),
                           .count = sources.size(),
                           .null_fd = context.null_fd.get(),

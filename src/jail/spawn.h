@@ -49,9 +49,9 @@ struct Spawned {
   Layers namespaces;
 };
 
-// The child's standard input is /dev/null, output and error are shared, signals unblocked,
-// everything else closed. An error names the layer that the host refuses and the setting that
-// allows it.
+// The child's standard input and output are /dev/null, its standard error is ours, signals are
+// unblocked, everything else is closed. Its environment is empty but for the options of sanitizers.
+// An error names the layer that the host refuses and the setting that allows it.
 Result<Spawned> Spawn(const SpawnOptions& options);
 
 // What Spawn() uses of the process that it runs in. The spawner opens it before its root is empty.

@@ -1,4 +1,5 @@
-// What the spawner makes of any request, and the VMM of any last words it is to name functions in.
+// What the spawner makes of any request, the VMM of any answer, and of any last words it is to name
+// functions in.
 #include <string_view>
 
 #include "jail/spawner.h"
@@ -18,6 +19,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       __builtin_trap();
     }
   }
+  const Result<jail::SpawnAnswer> answer = jail::DecodeSpawnAnswer({data, size});
+  if (answer.has_value() && jail::EncodeSpawnAnswer(*answer).size() != size) __builtin_trap();
   // SAFETY: bytes seen as characters.
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   static const jail::Symbols* const symbols = new jail::Symbols(sys::UniqueFd());

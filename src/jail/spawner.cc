@@ -1,14 +1,20 @@
 #include "jail/spawner.h"
 
-#include <cstring>
+#include <signal.h>
 
 #include "base/log.h"
 
 namespace crosvm::jail {
 namespace {
 
-constexpr std::chrono::milliseconds kAnswerTimeout{20000};
 constexpr size_t kMaxAnswer = 4096;
+
+// Kills and reaps.
+void End(const sys::PidFd& process) {
+  if (!process.Signal(SIGKILL).has_value()) return;
+  const Result<sys::ExitStatus> status = process.Wait();
+  if (!status.has_value()) LOG_DEBUG("reaping {}: {}", process.pid(), status.error().ToString());
+}
 
 }  // namespace
 
@@ -24,40 +30,49 @@ Result<Spawner> Spawner::Start(const SpawnerOptions& options) {
   Spawner self;
   self.process_ = std::move(spawned.process);
   self.socket_ = std::move(ours);
-  TRY(self.socket_.SetTimeouts(kAnswerTimeout));
+  TRY(self.socket_.SetTimeouts(options.answer_timeout));
   return self;
 }
 
 Spawner& Spawner::operator=(Spawner&& other) noexcept {
   std::swap(socket_, other.socket_);
   std::swap(process_, other.process_);
+  std::swap(last_number_, other.last_number_);
   return *this;
 }
 
 Spawner::~Spawner() {
   if (!process_.valid()) return;
   socket_ = sys::UnixSocket();
-  // It has no state to keep.
-  if (process_.Signal(SIGKILL).has_value()) {
-    const Result<sys::ExitStatus> status = process_.Wait();
-    if (!status.has_value()) LOG_DEBUG("reaping the spawner: {}", status.error().ToString());
+  End(process_);  // it has no state to keep
+}
+
+Result<Spawner::Answer> Spawner::Call(SpawnRequest request, std::span<const sys::BorrowedFd> fds) {
+  request.number = ++last_number_;
+  const Result<size_t> sent = socket_.Send(EncodeSpawnRequest(request), fds);
+  if (!sent.has_value()) return Fail(ErrorKind::kIo, "the spawner: {}", sent.error().ToString());
+  while (true) {
+    Answer got = TRY(ReceiveAnswer());
+    if (got.answer.number == request.number) return got;
+    // To a request that was given up for its time. Nobody knows of what it started.
+    LOG_WARN("a late answer of the spawner");
+    if (got.process.valid()) End(got.process);
   }
 }
 
-Result<std::vector<uint8_t>> Spawner::Call(std::span<const uint8_t> request,
-                                           std::span<const sys::BorrowedFd> fds,
-                                           std::vector<sys::UniqueFd>* received) {
-  const Result<size_t> sent = socket_.Send(request, fds);
-  if (!sent.has_value()) return Fail(ErrorKind::kIo, "the spawner: {}", sent.error().ToString());
-  std::vector<uint8_t> answer(kMaxAnswer);
-  Result<sys::Received> got = socket_.Receive(answer);
+Result<Spawner::Answer> Spawner::ReceiveAnswer() {
+  std::vector<uint8_t> bytes(kMaxAnswer);
+  Result<sys::Received> got = socket_.Receive(bytes);
   if (!got.has_value() || got->bytes == 0) {
     return Fail(ErrorKind::kIo,
                 "the process that starts device processes (pid {}) is gone or hangs",
                 process_.pid());
   }
-  answer.resize(got->bytes);
-  if (received != nullptr) *received = std::move(got->fds);
+  Answer answer{.answer = TRY(DecodeSpawnAnswer({bytes.data(), got->bytes})),
+                .process = sys::PidFd()};
+  if (answer.answer.pid > 0 && got->fds.size() == 1) {
+    answer.process = sys::PidFd::Adopt(std::move(got->fds[0]), answer.answer.pid);
+  }
   return answer;
 }
 
@@ -68,30 +83,19 @@ Result<Spawned> Spawner::Spawn(const SpawnOptions& options) {
   request.has_executable = options.executable.valid();
   std::vector<sys::BorrowedFd> fds = options.inherit;
   if (request.has_executable) fds.push_back(options.executable);
-  std::vector<sys::UniqueFd> received;
-  const std::vector<uint8_t> answer = TRY(Call(EncodeSpawnRequest(request), fds, &received));
-  int32_t head[3];  // pid, layers, errno
-  if (answer.size() < sizeof(head)) return Fail(ErrorKind::kProtocol, "the spawner's answer");
-  memcpy(head, answer.data(), sizeof(head));
-  if (head[0] <= 0 || received.size() != 1) {
-    // SAFETY: bytes seen as characters.
-    const std::string text(reinterpret_cast<const char*>(answer.data()) + sizeof(head),
-                           answer.size() - sizeof(head));
-    return Fail(ErrorKind::kIo, "{}", text);
-  }
-  return Spawned{sys::PidFd::Adopt(std::move(received[0]), head[0]),
-                 Layers(static_cast<uint32_t>(head[1]))};
+  Answer got = TRY(Call(std::move(request), fds));
+  if (!got.process.valid()) return Fail(ErrorKind::kIo, "{}", got.answer.text);
+  return Spawned{std::move(got.process), got.answer.namespaces};
 }
 
 Status Spawner::Seal() {
-  TRY(Call(EncodeSpawnRequest({.kind = SpawnRequest::Kind::kSeal}), {}, nullptr));
+  TRY(Call({.kind = SpawnRequest::Kind::kSeal}, {}));
   return {};
 }
 
 Result<std::string> Spawner::OutOfMemory(pid_t pid) {
-  const std::vector<uint8_t> answer = TRY(Call(
-      EncodeSpawnRequest({.kind = SpawnRequest::Kind::kOutOfMemory, .pid = pid}), {}, nullptr));
-  return std::string(answer.begin() + 1, answer.end());
+  Answer got = TRY(Call({.kind = SpawnRequest::Kind::kOutOfMemory, .pid = pid}, {}));
+  return std::move(got.answer.text);
 }
 
 }  // namespace crosvm::jail

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,6 +82,13 @@ class OutOfMemoryWatch {
   uint64_t host_kills_ = 0;
 };
 
+// A file, whatever descriptor it is opened by. All zero: this program.
+struct FileId {
+  dev_t device = 0;
+  ino_t inode = 0;
+  bool operator==(const FileId&) const = default;
+};
+
 // What a sealed spawner compares: everything but the label of the device and its sockets.
 struct Profile {
   std::string entry;
@@ -88,9 +96,16 @@ struct Profile {
   std::vector<IdMap> uid_map;
   std::vector<IdMap> gid_map;
   bool best_effort;
-  bool has_executable;
   bool host_root;
+  FileId program;
   bool operator==(const Profile&) const = default;
+};
+
+// One that was started before the seal, and its program if that is another than this. The file is
+// kept open: its number stays its own, and it is what is executed again.
+struct KnownProfile {
+  Profile profile;
+  sys::UniqueFd program;
 };
 
 class SpawnerProcess {
@@ -114,11 +129,11 @@ class SpawnerProcess {
   void Serve() {
     std::vector<uint8_t> buffer(kMaxRequest);
     while (true) {
-      Result<sys::Received> got = socket_.Receive(buffer);
+      const Result<sys::Received> got = socket_.Receive(buffer);
       if (!got.has_value() || got->bytes == 0) return;
       const Result<SpawnRequest> request = DecodeSpawnRequest({buffer.data(), got->bytes});
       if (!request.has_value()) return;
-      if (!Answer(*request, std::move(got->fds)).has_value()) return;
+      if (!Answer(*request, got->fds).has_value()) return;
     }
   }
 
@@ -141,30 +156,23 @@ class SpawnerProcess {
     return sys::WriteAll(file, text);
   }
 
-  Status Answer(const SpawnRequest& request, std::vector<sys::UniqueFd> fds) {
+  Status Answer(const SpawnRequest& request, const std::vector<sys::UniqueFd>& fds) {
+    SpawnAnswer answer{.number = request.number};
     if (request.kind == SpawnRequest::Kind::kSeal) {
       sealed_ = true;
-      return Send({0});
-    }
-    if (request.kind == SpawnRequest::Kind::kOutOfMemory) {
-      std::vector<uint8_t> answer = {0};
-      const std::string text = out_of_memory_.Check(request.pid);
-      answer.insert(answer.end(), text.begin(), text.end());
       return Send(answer);
     }
-    Result<Spawned> spawned = Start(request, fds);
-    int32_t head[3] = {};
-    std::string text;
-    if (spawned.has_value()) {
-      head[0] = spawned->process.pid();
-      head[1] = static_cast<int32_t>(spawned->namespaces.bits());
-    } else {
-      text = spawned.error().ToString();
+    if (request.kind == SpawnRequest::Kind::kOutOfMemory) {
+      answer.text = out_of_memory_.Check(request.pid);
+      return Send(answer);
     }
-    std::vector<uint8_t> answer(sizeof(head));
-    memcpy(answer.data(), head, sizeof(head));
-    answer.insert(answer.end(), text.begin(), text.end());
-    if (!spawned.has_value()) return Send(answer);
+    const Result<Spawned> spawned = Start(request, fds);
+    if (!spawned.has_value()) {
+      answer.text = spawned.error().ToString();
+      return Send(answer);
+    }
+    answer.pid = spawned->process.pid();
+    answer.namespaces = spawned->namespaces;
     const sys::BorrowedFd pidfd = spawned->process.fd();
     return Send(answer, {&pidfd, 1});
   }
@@ -182,30 +190,43 @@ class SpawnerProcess {
                              .uid_map = request.spawn.uid_map,
                              .gid_map = request.spawn.gid_map,
                              .best_effort = request.spawn.best_effort,
-                             .has_executable = request.has_executable,
-                             .host_root = request.spawn.host_root};
-    const bool known = std::find(profiles_.begin(), profiles_.end(), profile) != profiles_.end();
+                             .host_root = request.spawn.host_root,
+                             .program = TRY(ProgramOf(request, fds))};
+    auto known = std::find_if(known_.begin(), known_.end(), [&](const KnownProfile& candidate) {
+      return candidate.profile == profile;
+    });
     // TRUST: the VMM runs a guest by now; what it may ask for is what it asked for before.
-    if (sealed_ && !known) {
+    if (sealed_ && known == known_.end()) {
       return Fail(ErrorKind::kPermissionDenied,
                   "the spawner is sealed: no such device was started");
     }
-    if (!known) profiles_.push_back(profile);
+    if (known == known_.end()) {
+      KnownProfile added{.profile = profile, .program = sys::UniqueFd()};
+      if (request.has_executable) added.program = TRY(fds.back().Dup());
+      known = known_.insert(known_.end(), std::move(added));
+    }
     SpawnOptions options = request.spawn;
     for (size_t i = 0; i < request.inherited; ++i) options.inherit.emplace_back(fds[i]);
-    if (request.has_executable) options.executable = fds.back();
+    options.executable = known->program;
     return jail::Spawn(options, context_);
   }
 
-  Status Send(const std::vector<uint8_t>& answer, std::span<const sys::BorrowedFd> fds = {}) {
-    TRY(socket_.Send(answer, fds));
+  static Result<FileId> ProgramOf(const SpawnRequest& request,
+                                  const std::vector<sys::UniqueFd>& fds) {
+    if (!request.has_executable) return FileId();
+    const struct stat info = TRY(sys::Stat(fds.back()));
+    return FileId{.device = info.st_dev, .inode = info.st_ino};
+  }
+
+  Status Send(const SpawnAnswer& answer, std::span<const sys::BorrowedFd> fds = {}) {
+    TRY(socket_.Send(EncodeSpawnAnswer(answer), fds));
     return {};
   }
 
   sys::UnixSocket socket_{sys::UniqueFd(kSocketFd)};
   OutOfMemoryWatch out_of_memory_;
   SpawnContext context_;
-  std::vector<Profile> profiles_;
+  std::vector<KnownProfile> known_;
   bool sealed_ = false;
 };
 

@@ -1,5 +1,5 @@
 // The bytes between the VMM and its spawner: fixed header, id maps, then strings that end in a
-// zero.
+// zero. An answer is a header and text.
 #include <cstring>
 
 #include "jail/spawner.h"
@@ -13,6 +13,7 @@ constexpr uint32_t kMaxMaps = 340;  // the kernel's own limit (user_namespaces(7
 
 struct Header {
   uint32_t kind;
+  uint32_t number;
   int32_t pid;
   uint32_t namespaces;
   uint32_t flags;
@@ -20,6 +21,11 @@ struct Header {
   uint32_t arguments;
   uint32_t uid_maps;
   uint32_t gid_maps;
+};
+struct AnswerHeader {
+  uint32_t number;
+  int32_t pid;
+  uint32_t namespaces;
 };
 constexpr uint32_t kBestEffort = 1;
 constexpr uint32_t kHostRoot = 2;
@@ -47,6 +53,7 @@ Result<std::vector<IdMap>> TakeMaps(std::span<const uint8_t>& bytes, uint32_t co
 std::vector<uint8_t> EncodeSpawnRequest(const SpawnRequest& request) {
   const SpawnOptions& spawn = request.spawn;
   const Header header = {.kind = static_cast<uint32_t>(request.kind),
+                         .number = request.number,
                          .pid = request.pid,
                          .namespaces = spawn.namespaces.bits(),
                          .flags = (spawn.best_effort ? kBestEffort : 0) |
@@ -78,6 +85,7 @@ Result<SpawnRequest> DecodeSpawnRequest(std::span<const uint8_t> bytes) {
   }
   SpawnRequest request;
   request.kind = static_cast<SpawnRequest::Kind>(header.kind);
+  request.number = header.number;
   request.pid = header.pid;
   request.spawn.namespaces = Layers(header.namespaces);
   request.spawn.best_effort = (header.flags & kBestEffort) != 0;
@@ -96,6 +104,28 @@ Result<SpawnRequest> DecodeSpawnRequest(std::span<const uint8_t> bytes) {
   }
   if (!bytes.empty()) return Malformed();
   return request;
+}
+
+std::vector<uint8_t> EncodeSpawnAnswer(const SpawnAnswer& answer) {
+  const AnswerHeader header = {
+      .number = answer.number, .pid = answer.pid, .namespaces = answer.namespaces.bits()};
+  std::vector<uint8_t> bytes;
+  Append(bytes, &header, sizeof(header));
+  Append(bytes, answer.text.data(), answer.text.size());
+  return bytes;
+}
+
+Result<SpawnAnswer> DecodeSpawnAnswer(std::span<const uint8_t> bytes) {
+  AnswerHeader header;
+  if (bytes.size() < sizeof(header)) {
+    return Fail(ErrorKind::kProtocol, "a malformed answer of the spawner");
+  }
+  memcpy(&header, bytes.data(), sizeof(header));
+  bytes = bytes.subspan(sizeof(header));
+  return SpawnAnswer{.number = header.number,
+                     .pid = header.pid,
+                     .namespaces = Layers(header.namespaces),
+                     .text = std::string(bytes.begin(), bytes.end())};
 }
 
 }  // namespace crosvm::jail

@@ -4,9 +4,12 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "sys/file.h"
 #include "testing/child_main.h"
 
 namespace crosvm::jail {
@@ -22,6 +25,12 @@ CROSVM_CHILD_MAIN(ExitsWithSeven) {
 }
 CROSVM_CHILD_MAIN(Writes) {
   return write(3, argv[1], 2) == 2 ? 0 : 1;
+}
+
+// Until it is killed, or the other end of its socket closes.
+CROSVM_CHILD_MAIN(Stays) {
+  char byte = 0;
+  return static_cast<int>(read(3, &byte, 1));
 }
 
 class SpawnerTest : public ::testing::Test {
@@ -87,10 +96,70 @@ TEST_F(SpawnerTest, OnceSealedStartsWhatItHasStartedOnly) {
   EXPECT_THAT(refused(other), HasSubstr("sealed"));
 }
 
+TEST_F(SpawnerTest, Hostile_OnceSealedExecutesNoOtherProgram) {
+  const sys::UniqueFd program(open("/proc/self/exe", O_PATH | O_CLOEXEC));
+  SpawnOptions options = Options("ExitsWithSeven");
+  options.executable = program;
+  ASSERT_TRUE(spawner_.Spawn(options)->process.Wait().has_value());
+  ASSERT_TRUE(spawner_.Seal().has_value());
+
+  // Opened anew it is the same program still.
+  const sys::UniqueFd again(open("/proc/self/exe", O_PATH | O_CLOEXEC));
+  options.executable = again;
+  const Result<Spawned> spawned = spawner_.Spawn(options);
+  ASSERT_TRUE(spawned.has_value()) << spawned.error().ToString();
+  EXPECT_EQ(spawned->process.Wait()->ToString(), "exit status 7");
+
+  // What a VMM that was broken into has to offer: the guest's memory.
+  const sys::UniqueFd memory(memfd_create("guest", MFD_CLOEXEC));
+  ASSERT_TRUE(sys::WriteAll(memory, *sys::ReadFileToString("/bin/true", 1 << 24)).has_value());
+  const sys::UniqueFd shell(open("/bin/sh", O_PATH | O_CLOEXEC));
+  for (const sys::UniqueFd* const other : {&memory, &shell}) {
+    options.executable = *other;
+    const Result<Spawned> refused = spawner_.Spawn(options);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_THAT(refused.error().ToString(), HasSubstr("sealed"));
+  }
+  // Nor is its own program in place of another the same request.
+  options.executable = sys::BorrowedFd();
+  EXPECT_FALSE(spawner_.Spawn(options).has_value());
+}
+
 TEST_F(SpawnerTest, SaysThatItIsGone) {
   ASSERT_EQ(kill(spawner_.pid(), SIGKILL), 0);
   const Result<Spawned> spawned = spawner_.Spawn(Options("ExitsWithSeven"));
   ASSERT_FALSE(spawned.has_value());
+}
+
+TEST_F(SpawnerTest, SkipsLateAnswersAndEndsWhatTheyStarted) {
+  Result<Spawner> started = Spawner::Start({.best_effort = true,
+                                            .answer_timeout = std::chrono::milliseconds(200),
+                                            .entry = "--child-main=TestSpawner"});
+  ASSERT_TRUE(started.has_value()) << started.error().ToString();
+  // It hangs, until after its time.
+  ASSERT_EQ(kill(started->pid(), SIGSTOP), 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(started->pid(), &status, WUNTRACED), started->pid());
+  auto [ours, theirs] = *sys::UnixSocket::Pair(sys::SocketType::kSeqPacket);
+  SpawnOptions late = Options("Stays");
+  late.inherit = {theirs.fd()};
+  ASSERT_FALSE(started->Spawn(late).has_value());
+  theirs = sys::UnixSocket();
+  ASSERT_EQ(kill(started->pid(), SIGCONT), 0);
+
+  // From now on as if nothing had been; a slow machine may take more than one time for it.
+  Result<Spawned> spawned = started->Spawn(Options("ExitsWithSeven"));
+  while (!spawned.has_value()) spawned = started->Spawn(Options("ExitsWithSeven"));
+  EXPECT_EQ(spawned->process.Wait()->ToString(), "exit status 7");
+  uint8_t byte = 0;
+  ASSERT_TRUE(ours.SetTimeouts(std::chrono::seconds(20)).has_value());
+  const Result<sys::Received> end = ours.Receive({&byte, 1});
+  ASSERT_TRUE(end.has_value()) << "what was started late goes on";
+  EXPECT_EQ(end->bytes, 0u);
+  while (!started->Seal().has_value()) continue;
+  siginfo_t zombie{};
+  EXPECT_EQ(waitid(P_ALL, 0, &zombie, WEXITED | WNOHANG | WNOWAIT | __WALL), 0);
+  EXPECT_EQ(zombie.si_pid, 0);
 }
 
 TEST_F(SpawnerTest, KnowsOfNoLackOfMemory) {
@@ -104,13 +173,27 @@ TEST(SpawnRequestTest, TravelsWhole) {
   request.spawn.gid_map = {{0, 1, 2}, {3, 4, 5}};
   request.spawn.host_root = true;
   request.inherited = 1;
+  request.number = 99;
   const Result<SpawnRequest> back = DecodeSpawnRequest(EncodeSpawnRequest(request));
   ASSERT_TRUE(back.has_value());
   EXPECT_EQ(back->spawn.argv, request.spawn.argv);
   EXPECT_EQ(back->spawn.uid_map, request.spawn.uid_map);
   EXPECT_EQ(back->spawn.gid_map, request.spawn.gid_map);
   EXPECT_TRUE(back->spawn.host_root);
+  EXPECT_EQ(back->number, 99u);
   EXPECT_FALSE(back->spawn.best_effort);
+}
+
+TEST(SpawnRequestTest, AnswersTravelWhole) {
+  const std::vector<uint8_t> bytes = EncodeSpawnAnswer(
+      {.number = 7, .pid = 12, .namespaces = Layers(3), .text = "for want of memory"});
+  const Result<SpawnAnswer> back = DecodeSpawnAnswer(bytes);
+  ASSERT_TRUE(back.has_value());
+  EXPECT_EQ(back->number, 7u);
+  EXPECT_EQ(back->pid, 12);
+  EXPECT_EQ(back->namespaces, Layers(3));
+  EXPECT_EQ(back->text, "for want of memory");
+  EXPECT_FALSE(DecodeSpawnAnswer({bytes.data(), 11}).has_value());
 }
 
 TEST(SpawnRequestTest, Hostile_CutAndChangedRequestsAreRefusedOrHarmless) {

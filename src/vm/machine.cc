@@ -51,6 +51,14 @@ Status SetRealTime(const config::CpuSet& cpus, uint32_t vcpu) {
   return {};
 }
 
+// Sockets that the VM has made.
+std::vector<std::string> RemovedAtTheEnd(const config::VmConfig& config) {
+  std::vector<std::string> paths;
+  if (!config.socket.empty()) paths.push_back(config.socket);
+  if (config.vsock && !config.vsock->path.empty()) paths.push_back(config.vsock->path + "/connect");
+  return paths;
+}
+
 Result<std::string> CommandLine(const config::VmConfig& config) {
   loader::Cmdline line(x86_64::kCommandLineMax);
   TRY(line.Append(x86_64::kDefaultCommandLine));
@@ -142,7 +150,7 @@ Status Machine::AddDevices() {
   if (!config_.sandbox.disabled) {
     const bool best_effort = config_.sandbox.jail == config::JailMode::kBestEffort;
     spawners_.emplace(device_host::Spawners::Options{.best_effort = best_effort});
-    confinement_ = TRY(Confinement::Load(config_.sandbox));
+    confinement_ = TRY(Confinement::Load(config_.sandbox, RemovedAtTheEnd(config_)));
   }
   const DevicePolicy policy{
       .placement = config_.sandbox.disabled ? device_host::Placement::kThread
@@ -245,8 +253,8 @@ Status Machine::PrepareVcpu(hypervisor::ArchVcpu& vcpu) const {
              .cpuid = {.topology = x86_64::CpuTopology::For(config_.cpus, config_.no_smt),
                        .tsc_deadline = host_.vm->CheckCapability(KVM_CAP_TSC_DEADLINE_TIMER) > 0},
              .initial = initial_ ? &*initial_ : nullptr}));
-  // Capabilities belong to a thread; real-time priority above needed one.
-  return confinement_ ? confinement_->DropThreadCapabilities() : Status();
+  // Capabilities belong to a thread, as does Landlock; real-time priority above needed one.
+  return confinement_ ? confinement_->DropThreadRights() : Status();
 }
 
 Status Machine::Start() {

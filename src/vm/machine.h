@@ -56,9 +56,9 @@ class Machine {
   event::EventLoop& loop_;
   GuestEvents& events_;
   HostVm host_;
+  std::unique_ptr<Interrupts> interrupts_;  // outlives what has a line of it, on the buses
   bus::Bus io_bus_{"I/O ports"};
   bus::Bus mmio_bus_{"MMIO"};
-  std::unique_ptr<Interrupts> interrupts_;
   PlatformDevices platform_;
   std::optional<resources::AddressAllocator> low_mmio_;
   std::optional<resources::AddressAllocator> high_mmio_;
