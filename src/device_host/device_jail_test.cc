@@ -2,12 +2,10 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <thread>
 
 #include "device_host/device_host.h"
 #include "device_host/launch.h"
@@ -74,17 +72,6 @@ class DeviceJailTest : public ::testing::Test {
     ASSERT_TRUE(active.has_value()) << active.error().ToString() << Ended();
   }
 
-  std::optional<virtio::testing::Used> Next(Driver& driver) {
-    for (int i = 0; i < 1500; ++i) {
-      if (std::optional<virtio::testing::Used> used = driver.NextUsed()) return used;
-      driver.EnableInterrupts(true);
-      pollfd wait{.fd = driver.call().fd().get(), .events = POLLIN, .revents = 0};
-      (void)poll(&wait, 1, 10);
-      driver.Interrupts();
-    }
-    return std::nullopt;
-  }
-
   // Closes the device's sockets; how its process ended and what it had to say.
   std::string End() {
     frontend_.reset();
@@ -147,7 +134,7 @@ TEST_P(BlockJailTest, LivesUnderItsPolicy) {
       }
       driver.Kick();
       for (int i = 0; i < 8; ++i) {
-        const auto used = Next(driver);
+        const auto used = driver.AwaitUsed();
         ASSERT_TRUE(used.has_value()) << Ended();
         ASSERT_EQ(used->data.back(), 0);
       }
@@ -158,7 +145,7 @@ TEST_P(BlockJailTest, LivesUnderItsPolicy) {
       if (type == 0) chain.Writable(4096);
       chain.Writable(1).Submit();
       driver.Kick();
-      const auto used = Next(driver);
+      const auto used = driver.AwaitUsed();
       ASSERT_TRUE(used.has_value()) << Ended();
       EXPECT_EQ(used->data.back(), 0) << type;
     }
@@ -175,11 +162,11 @@ TEST_P(BlockJailTest, LivesUnderItsPolicy) {
           .Writable(1)
           .Submit();
       driver.Kick();
-      const auto used = Next(driver);
+      const auto used = driver.AwaitUsed();
       ASSERT_TRUE(used.has_value()) << Ended();
     }
-    const auto positions = frontend_->Deactivate();
-    ASSERT_TRUE(positions.has_value()) << positions.error().ToString() << Ended();
+    const Status stopped = frontend_->Deactivate();
+    ASSERT_TRUE(stopped.has_value()) << stopped.error().ToString() << Ended();
   }
   EXPECT_EQ(End(), "exit status 0");
 }
@@ -194,7 +181,7 @@ TEST_F(DeviceJailTest, RngLivesUnderItsPolicy) {
     for (int i = 0; i < 20; ++i) {
       driver.Chain().Writable(300).Submit();
       driver.Kick();
-      const auto used = Next(driver);
+      const auto used = driver.AwaitUsed();
       ASSERT_TRUE(used.has_value()) << Ended();
       EXPECT_GT(used->written, 0U);
     }
@@ -213,7 +200,7 @@ TEST_F(DeviceJailTest, ConsoleLivesUnderItsPolicy) {
   for (int i = 0; i < 20; ++i) {
     driver.Chain().Readable("line\n").Submit();
     driver.Kick();
-    ASSERT_TRUE(Next(driver).has_value()) << Ended();
+    ASSERT_TRUE(driver.AwaitUsed().has_value()) << Ended();
   }
   ASSERT_TRUE(frontend_->Deactivate().has_value()) << Ended();
   EXPECT_EQ(End(), "exit status 0");

@@ -252,17 +252,17 @@ HostedDevice::~HostedDevice() {
 }
 
 void HostedDevice::End() {
-  vhost_user = sys::UnixSocket();
-  control = ControlChannel();
-  thread.reset();
-  if (!process.valid()) return;
-  // Closing its sockets ends a healthy device; a hung one must not outlive the VM, nor write to a
-  // disk that its successor has.
-  if (process.Signal(SIGKILL).has_value()) {
+  // A process dies before it can see that its sockets close: it would take that for an orderly end
+  // and forget what its successor is to go on with. A hung one must not outlive the VM, nor write
+  // to a disk that its successor has.
+  if (process.valid() && process.Signal(SIGKILL).has_value()) {
     const Result<sys::ExitStatus> status = process.Wait();
     if (!status.has_value()) LOG_DEBUG("reaping: {}", status.error().ToString());
   }
   process = sys::PidFd();
+  vhost_user = sys::UnixSocket();
+  control = ControlChannel();
+  thread.reset();
 }
 
 Result<PendingDevice> BeginLaunch(const devices::DeviceModule& module,

@@ -42,13 +42,16 @@ using ControlChannel = codec::Channel<devices::ControlRequest, devices::ControlR
 
 class DeviceThread;
 
-// A running device. Destroying it, or assigning another, ends the device: sockets closed, a process
-// killed and reaped, a thread joined once the device has finished the requests that it has.
+// A running device. Destroying it, or assigning another, ends the device: a process is
+// killed and reaped, then the sockets are closed; a thread is joined once the device has finished
+// the requests that it has.
 struct HostedDevice {
   HostedDevice();
   HostedDevice(HostedDevice&&) noexcept;
   HostedDevice& operator=(HostedDevice&&) noexcept;
   ~HostedDevice();
+  // Kills and reaps what there may be of it: from then on it touches nothing.
+  void End();
 
   sys::UnixSocket vhost_user;  // for the frontend
   virtio::DeviceInfo info;
@@ -58,9 +61,6 @@ struct HostedDevice {
   jail::LastWords last_words;  // to read once the process is dead: why it died
   uint16_t allowed_calls = 0;  // system calls of its policy; 0: not known, or no filter
   std::unique_ptr<DeviceThread> thread;
-
- private:
-  void End();
 };
 
 // A device that is on its way, so that several get ready side by side.

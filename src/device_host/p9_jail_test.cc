@@ -2,7 +2,6 @@
 // policy, raw 9P through a vhost-user front-end, and a successor after a kill.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -74,21 +73,16 @@ class P9InJail {
     if (!data.empty()) chain.Readable(data);
     chain.Writable(8192).Submit();
     driver_.Kick();
-    for (int i = 0; i < 1500; ++i) {
-      if (const std::optional<Used> used = driver_.NextUsed()) {
-        if (used->written < devices::p9::kHeaderBytes) return -1;
-        answer_.assign(used->data.begin() + devices::p9::kHeaderBytes,
-                       used->data.begin() + used->written);
-        const bool failed = used->data[4] == devices::p9::AnswerTo(Type::kLerror);
-        return failed ? static_cast<int>(MessageReader(answer_).U32()) : 0;
-      }
-      driver_.EnableInterrupts(true);
-      pollfd wait{.fd = driver_.call().fd().get(), .events = POLLIN, .revents = 0};
-      (void)poll(&wait, 1, 10);
-      driver_.Interrupts();
+    const std::optional<Used> used = driver_.AwaitUsed();
+    if (!used) {
+      ADD_FAILURE() << "no answer; " << hosted_.last_words.Read();
+      return -1;
     }
-    ADD_FAILURE() << "no answer; " << hosted_.last_words.Read();
-    return -1;
+    if (used->written < devices::p9::kHeaderBytes) return -1;
+    answer_.assign(used->data.begin() + devices::p9::kHeaderBytes,
+                   used->data.begin() + used->written);
+    const bool failed = used->data[4] == devices::p9::AnswerTo(Type::kLerror);
+    return failed ? static_cast<int>(MessageReader(answer_).U32()) : 0;
   }
   int Walk(uint32_t fid, uint32_t new_fid, const std::vector<std::string>& names) {
     MessageWriter walk;

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/fuse.h>
-#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -85,21 +84,16 @@ class ShareInJail {
     if (!arguments.empty()) chain.Readable(arguments);
     chain.Writable(8192).Submit();
     driver_.Kick();
-    for (int i = 0; i < 1500; ++i) {
-      if (const std::optional<Used> used = driver_.NextUsed()) {
-        if (used->written < sizeof(fuse_out_header)) return -1;
-        fuse_out_header out{};
-        memcpy(&out, used->data.data(), sizeof(out));
-        answer_.assign(used->data.begin() + sizeof(out), used->data.begin() + used->written);
-        return -out.error;
-      }
-      driver_.EnableInterrupts(true);
-      pollfd wait{.fd = driver_.call().fd().get(), .events = POLLIN, .revents = 0};
-      (void)poll(&wait, 1, 10);
-      driver_.Interrupts();
+    const std::optional<Used> used = driver_.AwaitUsed();
+    if (!used) {
+      ADD_FAILURE() << "no answer; " << hosted_.last_words.Read();
+      return -1;
     }
-    ADD_FAILURE() << "no answer; " << hosted_.last_words.Read();
-    return -1;
+    if (used->written < sizeof(fuse_out_header)) return -1;
+    fuse_out_header out{};
+    memcpy(&out, used->data.data(), sizeof(out));
+    answer_.assign(used->data.begin() + sizeof(out), used->data.begin() + used->written);
+    return -out.error;
   }
   template <typename T>
   T Answer(size_t offset = 0) const {

@@ -1,7 +1,6 @@
 // The virtual socket device in its jail: it reaches the sockets of its folder, and nothing else.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -96,18 +95,14 @@ class VsockJailTest : public ::testing::Test {
     header.buf_alloc = 4096;
     drivers_[1].Chain().ReadableStruct(header).Submit();
     drivers_[1].Kick();
-    for (int i = 0; i < 1500; ++i) {
-      if (const auto used = drivers_[0].NextUsed()) {
-        PacketHeader answer;
-        memcpy(&answer, used->data.data(), sizeof(answer));
-        return answer.op;
-      }
-      pollfd wait{.fd = drivers_[0].call().fd().get(), .events = POLLIN, .revents = 0};
-      (void)poll(&wait, 1, 10);
-      drivers_[0].Interrupts();
+    const auto used = drivers_[0].AwaitUsed();
+    if (!used) {
+      ADD_FAILURE() << "no answer; " << hosted_.last_words.Read();
+      return 0;
     }
-    ADD_FAILURE() << "no answer; " << hosted_.last_words.Read();
-    return 0;
+    PacketHeader answer;
+    memcpy(&answer, used->data.data(), sizeof(answer));
+    return answer.op;
   }
 
   std::string directory_;
@@ -146,12 +141,7 @@ TEST_F(VsockJailTest, TakesConnectionsOfTheHost) {
   constexpr std::string_view kLine = "CONNECT 77\n";
   ASSERT_EQ(send(client->fd().get(), kLine.data(), kLine.size(), 0),
             static_cast<ssize_t>(kLine.size()));
-  std::optional<virtio::testing::Used> used;
-  for (int i = 0; i < 1500 && !(used = drivers_[0].NextUsed()); ++i) {
-    pollfd wait{.fd = drivers_[0].call().fd().get(), .events = POLLIN, .revents = 0};
-    (void)poll(&wait, 1, 10);
-    drivers_[0].Interrupts();
-  }
+  const auto used = drivers_[0].AwaitUsed();
   ASSERT_TRUE(used.has_value()) << hosted_.last_words.Read();
   PacketHeader request;
   memcpy(&request, used->data.data(), sizeof(request));

@@ -85,7 +85,13 @@ Result<virtio::RingPosition> KernelBackend::StopQueue(uint16_t index) {
   return position;
 }
 
-Result<std::vector<virtio::RingPosition>> KernelBackend::Deactivate() {
+Status KernelBackend::Deactivate() {
+  Result<std::vector<virtio::RingPosition>> stopped = Suspend();
+  if (!stopped.has_value()) return std::unexpected(std::move(stopped).error());
+  return {};
+}
+
+Result<std::vector<virtio::RingPosition>> KernelBackend::Suspend() {
   std::vector<virtio::RingPosition> positions(running_.size());
   Status status;
   if (std::exchange(active_, false)) status = StopData();

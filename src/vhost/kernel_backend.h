@@ -30,7 +30,9 @@ class KernelBackend : public virtio::Backend {
                   std::span<const virtio::QueueActivation> queues) override;
   Status StartQueue(const virtio::QueueActivation& queue) override;
   Result<virtio::RingPosition> StopQueue(uint16_t index) override;
-  Result<std::vector<virtio::RingPosition>> Deactivate() override;
+  // The kernel keeps nothing of the driver but the rings: to it the two are the same.
+  Result<std::vector<virtio::RingPosition>> Suspend() override;
+  Status Deactivate() override;
 
  protected:
   // `rings`: how many of the queues, from the first, are the kernel's.

@@ -116,7 +116,7 @@ TEST_F(KernelBackendTest, VsockRunsTwoOfThreeQueues) {
   EXPECT_EQ(kernel_.Take(),
             (Calls{"features 0x100000000", "memory 1", "ring 0 at 0", "ring 1 at 0", "run"}));
   kernel_.positions = {{0, 17}, {1, 18}};
-  const auto positions = vsock->Deactivate();
+  const auto positions = vsock->Suspend();
   ASSERT_TRUE(positions.has_value());
   EXPECT_EQ(kernel_.Take(), (Calls{"halt", "take 0", "take 1"}));
   EXPECT_EQ((*positions)[0].next_avail, 17);

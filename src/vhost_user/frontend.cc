@@ -28,10 +28,14 @@ constexpr uint8_t kRunningStatus = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S
 
 }  // namespace
 
-// Marks a call, so that the loop leaves the socket to it; afterwards the loop looks again.
+// Marks a call, so that the loop leaves the socket to it; afterwards the loop looks again. Sets the
+// call's deadline.
 class Frontend::CallScope {
  public:
-  explicit CallScope(Frontend& frontend) : frontend_(frontend) {
+  CallScope(Frontend& frontend, std::chrono::milliseconds timeout) CROSVM_REQUIRES(frontend.mutex_)
+      : frontend_(frontend) {
+    frontend.timeout_ = timeout;
+    frontend.deadline_ = std::chrono::steady_clock::now() + timeout;
     MutexLock lock(frontend_.state_mutex_);
     ++frontend_.calls_;
   }
@@ -77,7 +81,7 @@ Result<std::unique_ptr<Frontend>> Frontend::Connect(event::EventLoop& loop, sys:
 }
 
 Status Frontend::Attach(sys::UnixSocket socket) {
-  CallScope call(*this);
+  CallScope call(*this, options_.handshake_timeout);
   socket_watch_.Reset();
   backend_watch_.Reset();
   generation_.fetch_add(1);
@@ -89,15 +93,14 @@ Status Frontend::Attach(sys::UnixSocket socket) {
   }
   socket_ = std::move(socket);
   reader_ = MessageReader();
+  TRY(sys::SetNonBlocking(socket_.fd(), true));
   broken_ = false;
-  timeout_ = options_.handshake_timeout;
-  TRY(sys::SetNonBlocking(socket_.fd(), false));
   Status shaken = Handshake();
-  timeout_ = options_.reply_timeout;
   if (!shaken) {
     broken_ = true;
     return shaken;
   }
+  known_ = true;
   socket_watch_ = TRY(loop_.AddWatch(socket_.fd(), event::Interest::kRead,
                                      [this](event::Ready) { OnSocketReady(); }));
   return {};
@@ -118,22 +121,23 @@ Status Frontend::Handshake() {
     protocol_features_ = chosen;
   }
   TRY(Set(Request::kSetOwner, {}));
-  std::vector<uint16_t>& sizes = options_.info.queue_sizes;
-  uint64_t queues = sizes.size();
+  uint64_t queues = options_.info.queue_sizes.size();
   if (Has(kProtocolMq)) queues = TRY(GetU64(Request::kGetQueueNum));
   if (options_.queue_count != nullptr) queues = options_.queue_count(backend_features_, queues);
-  if (Has(kProtocolConfig)) options_.local_config.clear();
-  if (active_ && queues < sizes.size()) {
+  offered_ = backend_features_ & ~kHiddenFeatures;
+  if (options_.fitting != nullptr) offered_ = options_.fitting(offered_);
+  if (!known_) {
+    if (Has(kProtocolConfig)) options_.local_config.clear();
+    std::vector<uint16_t>& sizes = options_.info.queue_sizes;
+    if (queues < sizes.size()) sizes.resize(queues);
+    options_.info.features = offered_;
+  } else if (queues < options_.info.queue_sizes.size()) {
+    // The guest may know of them, running or not.
     return Fail(ErrorKind::kUnsupported, "the new device process has fewer queues");
   }
-  if (queues < sizes.size()) sizes.resize(queues);
-  uint64_t features = backend_features_ & ~kHiddenFeatures;
-  if (options_.fitting != nullptr) features = options_.fitting(features);
-  if (!active_) {
-    options_.info.features = features;
-  } else if ((features_ & ~features) != 0) {
+  if (active_ && (features_ & ~offered_) != 0) {
     return Fail(ErrorKind::kUnsupported, "the new device process lacks features {:#x}",
-                features_ & ~features);
+                features_ & ~offered_);
   }
   TRY(LearnSharedMemory());
   if (Has(kProtocolBackendReq)) TRY(OpenBackendChannel());
@@ -149,8 +153,18 @@ Status Frontend::CheckAlive() const {
   return Fail(ErrorKind::kDisconnected, "the device process of {} is gone", options_.name);
 }
 
+Error Frontend::AsLost(Error why) const {
+  if (!broken_ || why.kind() == ErrorKind::kTimedOut || why.kind() == ErrorKind::kDisconnected) {
+    return why;
+  }
+  return MakeError(ErrorKind::kDisconnected, "{}", why.ToString());
+}
+
 Error Frontend::Break(Error why) {
   if (std::exchange(broken_, true)) return why;
+  // A back-end that still works takes this for the end: it has to leave the guest's memory alone.
+  // The descriptor stays, for the loop watches it.
+  (void)shutdown(socket_.fd().get(), SHUT_RDWR);
   PostFailed(why.Clone());
   return why;
 }
@@ -178,83 +192,6 @@ void Frontend::SetEvents(virtio::BackendEvents events) {
   events_ = std::move(events);
 }
 
-Status Frontend::Set(Request request, std::span<const uint8_t> payload,
-                     std::span<const sys::BorrowedFd> fds) {
-  TRY(CheckAlive());
-  const bool acknowledged = Has(kProtocolReplyAck);
-  const auto number = static_cast<uint32_t>(request);
-  const auto exchange = [&]() CROSVM_REQUIRES(mutex_) -> Status {
-    TRY(socket_.SetTimeouts(timeout_));
-    TRY(SendMessage(socket_, number, acknowledged ? kFlagNeedReply : 0, payload, fds));
-    return {};
-  };
-  if (Status sent = exchange(); !sent) {
-    return std::unexpected(Break(std::move(sent).error().Context(RequestName(number))));
-  }
-  if (!acknowledged) return {};
-  const Message reply = TRY(ReceiveReply(request, timeout_));
-  const Result<U64> result = reply.As<U64>();
-  if (!result || !reply.fds.empty()) {
-    return std::unexpected(
-        Break(MakeError(ErrorKind::kProtocol, "bad acknowledgement of {}", RequestName(number))));
-  }
-  if (result->value.value() != 0) {
-    return Fail(ErrorKind::kProtocol, "{} refuses {}", options_.name, RequestName(number));
-  }
-  return {};
-}
-
-Result<Message> Frontend::Get(Request request, std::span<const uint8_t> payload,
-                              std::chrono::milliseconds timeout) {
-  TRY(CheckAlive());
-  const auto number = static_cast<uint32_t>(request);
-  Status timed = socket_.SetTimeouts(timeout_);
-  Status sent = timed ? SendMessage(socket_, number, 0, payload) : std::move(timed);
-  if (!sent) return std::unexpected(Break(std::move(sent).error().Context(RequestName(number))));
-  return ReceiveReply(request, timeout);
-}
-
-Result<Message> Frontend::ReceiveReply(Request request, std::chrono::milliseconds timeout) {
-  const auto number = static_cast<uint32_t>(request);
-  const auto broken = [&](Error why) CROSVM_REQUIRES(mutex_) {
-    return std::unexpected(Break(std::move(why).Context(RequestName(number))));
-  };
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
-  while (true) {
-    // A peer that sends byte by byte gains no time.
-    const auto left =
-        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    if (left.count() <= 0) {
-      return broken(MakeError(ErrorKind::kTimedOut, "no answer within {} ms", timeout.count()));
-    }
-    if (Has(kProtocolShmem)) {
-      const Result<bool> ready = ServeWhileWaiting(left);
-      if (!ready) return broken(ready.error().Clone());
-      if (!*ready) continue;
-    }
-    if (Status timed = socket_.SetTimeouts(left); !timed) return broken(std::move(timed).error());
-    Result<std::optional<Message>> message = reader_.Read(socket_);
-    if (!message) return broken(std::move(message).error());
-    if (!*message) continue;
-    Message& reply = **message;
-    if (reply.request != number || !reply.is_reply()) {
-      return broken(MakeError(ErrorKind::kProtocol, "answered with {} (flags {:#x})",
-                              RequestName(reply.request), reply.flags));
-    }
-    return std::move(reply);
-  }
-}
-
-Result<uint64_t> Frontend::GetU64(Request request) {
-  const Message reply = TRY(Get(request, {}, timeout_));
-  const Result<U64> value = reply.As<U64>();
-  if (!value || !reply.fds.empty()) {
-    return std::unexpected(Break(MakeError(ErrorKind::kProtocol, "bad answer to {}",
-                                           RequestName(static_cast<uint32_t>(request)))));
-  }
-  return value->value.value();
-}
-
 Status Frontend::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
   if (!options_.local_config.empty()) {
     if (!RangeFits<size_t>(offset, data.size(), options_.local_config.size())) {
@@ -269,7 +206,7 @@ Status Frontend::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
                 offset);
   }
   MutexLock lock(mutex_);
-  CallScope call(*this);
+  CallScope call(*this, options_.reply_timeout);
   TRY(CheckAlive());
   if (!Has(kProtocolConfig))
     return Fail(ErrorKind::kUnsupported, "{} has no configuration", options_.name);
@@ -279,7 +216,7 @@ Status Frontend::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
   const ConfigHeader header{.offset = 0u, .size = end, .flags = 0u};
   std::vector<uint8_t> payload(sizeof(header) + end);
   std::memcpy(payload.data(), &header, sizeof(header));
-  const Message reply = TRY(Get(Request::kGetConfig, payload, timeout_));
+  const Message reply = TRY(Get(Request::kGetConfig, payload));
   const Result<ConfigHeader> answered = reply.Front<ConfigHeader>();
   // An empty answer is how a back-end says no.
   if (reply.payload.empty())
@@ -297,7 +234,7 @@ Status Frontend::WriteConfig(uint32_t offset, std::span<const uint8_t> data) {
                 offset);
   }
   MutexLock lock(mutex_);
-  CallScope call(*this);
+  CallScope call(*this, options_.reply_timeout);
   TRY(CheckAlive());
   if (!Has(kProtocolConfig))
     return Fail(ErrorKind::kUnsupported, "{} has no configuration", options_.name);
@@ -312,9 +249,9 @@ Status Frontend::WriteConfig(uint32_t offset, std::span<const uint8_t> data) {
 Status Frontend::CheckFeatures(uint64_t features) {
   MutexLock lock(mutex_);
   TRY(CheckAlive());
-  if ((features & ~options_.info.features) == 0) return {};
+  if ((features & ~offered_) == 0) return {};
   return Fail(ErrorKind::kUnsupported, "{} does not offer features {:#x}", options_.name,
-              features & ~options_.info.features);
+              features & ~offered_);
 }
 
 Result<Frontend::Ring> Frontend::MakeRing(const virtio::QueueActivation& queue) const {
@@ -340,28 +277,59 @@ Status Frontend::Activate(const memory::GuestMemory& memory, uint64_t features,
     rings.push_back(std::move(ring));
   }
   MutexLock lock(mutex_);
-  CallScope call(*this);
-  TRY(CheckAlive());
+  CallScope call(*this, options_.handshake_timeout);
+  if (std::exchange(suspended_, false)) {
+    // If the back-end died over it, only we and the records know where the queues stand.
+    for (Ring& ring : rings) {
+      const Ring* const kept = FindRing(ring.index);
+      if (kept == nullptr) continue;
+      ring.position = kept->position;
+      ring.started = kept->started;
+    }
+  } else {
+    inflight_fd_.Reset();
+  }
   memory_ = memory;
   features_ = features;
   rings_ = std::move(rings);
-  inflight_fd_.Reset();
   active_ = true;
-  Status done = SendSetup();
-  // A refusal leaves the back-end alive and idle.
-  if (!done) active_ = false;
-  return done;
+  Status done = broken_ ? CheckAlive() : SendSetup();
+  if (done.has_value()) return done;
+  if (!broken_) {
+    // Refused, half-way maybe. What was started by then does not go on without its driver.
+    Status stopped = StopDevice();
+    if (stopped.has_value()) {
+      Forget();
+      return done;
+    }
+    done = std::unexpected(Break(std::move(stopped).error()));
+  }
+  return std::unexpected(AsLost(std::move(done).error()));
+}
+
+Frontend::Ring* Frontend::FindRing(uint16_t index) {
+  const auto found =
+      std::find_if(rings_.begin(), rings_.end(), [&](const Ring& r) { return r.index == index; });
+  return found == rings_.end() ? nullptr : &*found;
+}
+
+void Frontend::Forget() {
+  active_ = false;
+  suspended_ = false;
+  rings_.clear();
+  inflight_fd_.Reset();
+  memory_ = memory::GuestMemory();
 }
 
 Status Frontend::SendSetup() {
   TRY(Set(Request::kSetFeatures, BytesOf(U64{features_ | (backend_features_ & kFeatureProtocol)})));
+  if (Has(kProtocolInflightShmfd) && !inflight_fd_.valid()) TRY(GetInflight());
   if (Has(kProtocolInflightShmfd)) {
-    if (!inflight_fd_.valid()) TRY(GetInflight());
     const sys::BorrowedFd fds[] = {inflight_fd_};
     TRY(Set(Request::kSetInflightFd, BytesOf(inflight_), fds));
   }
   TRY(SendMemory());
-  for (const Ring& ring : rings_) TRY(SendRing(ring));
+  for (Ring& ring : rings_) TRY(SendRing(ring));
   if (Has(kProtocolStatus)) TRY(SendStatus(kRunningStatus));
   return {};
 }
@@ -372,7 +340,7 @@ Status Frontend::GetInflight() {
   for (const uint16_t maximum : options_.info.queue_sizes) size = std::max(size, maximum);
   const Inflight wanted{.queues = static_cast<uint16_t>(options_.info.queue_sizes.size()),
                         .queue_size = size};
-  Message reply = TRY(Get(Request::kGetInflightFd, BytesOf(wanted), timeout_));
+  Message reply = TRY(Get(Request::kGetInflightFd, BytesOf(wanted)));
   const Result<Inflight> answer = reply.As<Inflight>();
   // A back-end that has nothing to track answers with size 0.
   if (answer && answer->mmap_size.value() == 0 && reply.fds.empty()) {
@@ -407,7 +375,7 @@ Status Frontend::SendMemory() {
   return Set(Request::kSetMemTable, payload, fds);
 }
 
-Status Frontend::SendRing(const Ring& ring) {
+Status Frontend::SendRing(Ring& ring) {
   const uint32_t index = ring.index;
   TRY(Set(Request::kSetVringNum, BytesOf(VringState{index, uint32_t{ring.size}})));
   TRY(Set(Request::kSetVringBase, BytesOf(VringState{index, ring.position.ToVringBase(packed())})));
@@ -421,6 +389,7 @@ Status Frontend::SendRing(const Ring& ring) {
   // The call first: some back-ends start at the kick.
   const sys::BorrowedFd call[] = {ring.call.fd()};
   TRY(Set(Request::kSetVringCall, BytesOf(U64{uint64_t{index}}), call));
+  ring.started = true;
   const sys::BorrowedFd kick[] = {ring.kick.fd()};
   TRY(Set(Request::kSetVringKick, BytesOf(U64{uint64_t{index}}), kick));
   if ((backend_features_ & kFeatureProtocol) == 0) return {};
@@ -434,7 +403,7 @@ Status Frontend::SendStatus(uint8_t status) {
 Status Frontend::StartQueue(const virtio::QueueActivation& queue) {
   Ring ring = TRY(MakeRing(queue));
   MutexLock lock(mutex_);
-  CallScope call(*this);
+  CallScope call(*this, options_.reply_timeout);
   TRY(CheckAlive());
   if (!active_) return Fail(ErrorKind::kInvalidArgument, "{} is not active", options_.name);
   std::erase_if(rings_, [&](const Ring& other) { return other.index == queue.index; });
@@ -443,56 +412,71 @@ Status Frontend::StartQueue(const virtio::QueueActivation& queue) {
   return {};
 }
 
-Result<virtio::RingPosition> Frontend::FetchPosition(uint16_t index) {
-  const Message reply = TRY(Get(Request::kGetVringBase, BytesOf(VringState{uint32_t{index}, 0u}),
-                                options_.drain_timeout));
+Status Frontend::FetchPosition(Ring& ring) {
+  const uint32_t index = ring.index;
+  const Message reply = TRY(Get(Request::kGetVringBase, BytesOf(VringState{index, 0u})));
   const Result<VringState> state = reply.As<VringState>();
   if (!state || state->index.value() != index || !reply.fds.empty()) {
     return std::unexpected(Break(MakeError(ErrorKind::kProtocol, "bad answer to GET_VRING_BASE")));
   }
-  virtio::RingPosition position = virtio::RingPosition::FromVringBase(state->num, packed());
+  ring.position = virtio::RingPosition::FromVringBase(state->num, packed());
   // A drained split ring has used all that it took.
-  if (!packed()) position.next_used = position.next_avail;
-  return position;
+  if (!packed()) ring.position.next_used = ring.position.next_avail;
+  ring.started = false;
+  return {};
 }
 
 Result<virtio::RingPosition> Frontend::StopQueue(uint16_t index) {
   MutexLock lock(mutex_);
-  CallScope call(*this);
-  const auto found = std::find_if(rings_.begin(), rings_.end(),
-                                  [&](const Ring& ring) { return ring.index == index; });
-  if (found == rings_.end()) {
+  CallScope call(*this, options_.drain_timeout);
+  Ring* const found = FindRing(index);
+  if (found == nullptr) {
     return Fail(ErrorKind::kInvalidArgument, "queue {} of {} does not run", index, options_.name);
   }
   // Whatever comes of it, the guest has taken the queue back: a successor must not start it.
-  rings_.erase(found);
+  Ring ring = std::move(*found);
+  std::erase_if(rings_, [&](const Ring& other) { return other.index == index; });
   TRY(CheckAlive());
-  return FetchPosition(index);
+  Status stopped = FetchPosition(ring);
+  if (!stopped) return std::unexpected(AsLost(std::move(stopped).error()));
+  return ring.position;
 }
 
-Result<std::vector<virtio::RingPosition>> Frontend::Deactivate() {
+Result<std::vector<virtio::RingPosition>> Frontend::Suspend() {
   MutexLock lock(mutex_);
-  CallScope call(*this);
-  // As in StopQueue: from here there is nothing to replay.
-  const std::vector<Ring> rings = std::exchange(rings_, {});
-  active_ = false;
-  inflight_fd_.Reset();
-  memory_ = memory::GuestMemory();
+  CallScope call(*this, options_.drain_timeout);
+  if (!active_) return Fail(ErrorKind::kInvalidArgument, "{} is not active", options_.name);
+  // A successor is not to run the queues, either.
+  suspended_ = true;
   TRY(CheckAlive());
   std::vector<virtio::RingPosition> positions;
-  uint16_t count = 0;
-  for (const Ring& ring : rings)
-    count = std::max<uint16_t>(count, static_cast<uint16_t>(ring.index + 1));
-  positions.resize(count);
-  for (const Ring& ring : rings) {
-    positions[ring.index] = TRY(FetchPosition(ring.index));
-  }
-  if (Has(kProtocolStatus)) {
-    TRY(SendStatus(0));
-  } else if (Has(kProtocolResetDevice)) {
-    TRY(Set(Request::kResetDevice, {}));
+  for (Ring& ring : rings_) {
+    Status stopped = ring.started ? FetchPosition(ring) : Status();
+    if (!stopped) return std::unexpected(AsLost(std::move(stopped).error()));
+    if (positions.size() <= ring.index) positions.resize(ring.index + size_t{1});
+    positions[ring.index] = ring.position;
   }
   return positions;
+}
+
+Status Frontend::StopDevice() {
+  for (Ring& ring : rings_) {
+    if (ring.started) TRY(FetchPosition(ring));
+  }
+  if (Has(kProtocolStatus)) return SendStatus(0);
+  if (Has(kProtocolResetDevice)) return Set(Request::kResetDevice, {});
+  return {};
+}
+
+Status Frontend::Deactivate() {
+  MutexLock lock(mutex_);
+  CallScope call(*this, options_.drain_timeout);
+  Status stopped = broken_ ? CheckAlive() : StopDevice();
+  // As in StopQueue: from here there is nothing to replay.
+  Forget();
+  if (stopped.has_value()) return stopped;
+  // One that refuses to stop is stopped by the end of the connection.
+  return std::unexpected(AsLost(Break(std::move(stopped).error())));
 }
 
 Status Frontend::Reattach(sys::UnixSocket socket) {
@@ -500,19 +484,23 @@ Status Frontend::Reattach(sys::UnixSocket socket) {
   TRY_CONTEXT(Attach(std::move(socket)), "connecting to the new device process of {}",
               options_.name);
   if (!active_) return {};
-  CallScope call(*this);
-  if (!rings_.empty() && (!Has(kProtocolInflightShmfd) || !inflight_fd_.valid())) {
-    broken_ = true;
-    return Fail(ErrorKind::kUnsupported, "{} keeps no in-flight records: its requests are lost",
-                options_.name);
-  }
+  CallScope call(*this, options_.handshake_timeout);
+  const bool recorded = Has(kProtocolInflightShmfd) && inflight_fd_.valid();
   for (Ring& ring : rings_) {
+    if (!ring.started) continue;
+    if (!recorded) {
+      broken_ = true;
+      return Fail(ErrorKind::kUnsupported, "{} keeps no in-flight records: its requests are lost",
+                  options_.name);
+    }
     // A split ring tells itself how far it was used; the successor adds what its records say.
-    // Packed rings are placed by the records alone, or are where they began if there are none.
+    // Packed rings are placed by the records alone.
     if (packed()) continue;
     const auto used = memory_.Cell<uint16_t>(memory::GuestAddr(ring.addresses.device.value() + 2));
     if (used) ring.position.next_avail = used->LoadAcquire();
   }
+  // Whoever suspended it hands the rings over.
+  if (suspended_) return {};
   TRY_CONTEXT(SendSetup(), "handing the rings of {} to the new device process", options_.name);
   for (const Ring& ring : rings_) {
     // The predecessor may have died between taking a notification and acting on it, or between

@@ -1,8 +1,17 @@
 // The VMM's end of vhost-user: a virtio::Backend that lives in another process (a jailed child of
 // ours, or a foreign one such as virtiofsd) or on another thread. Calls come from vCPU threads or
-// the main loop, one at a time (a lock); each waits for the back-end for a bounded time. The
-// back-end is not trusted: whatever it sends or does not send ends in an error and in `failed`,
-// after which only Reattach() helps.
+// the main loop, one at a time (a lock); each waits for the back-end until a deadline of its own,
+// however many messages it takes. The back-end is not trusted: whatever it sends or does not send
+// ends in an error and in `failed`, after which only Reattach() helps.
+//
+//             Activate               Suspend
+//   [idle] ─────────────► [running] ─────────► [suspended]
+//     ▲                    │     ▲               │   │
+//     └─────Deactivate─────┘     └───Activate────┘   │
+//     └─────Deactivate───────────────────────────────┘
+//
+// Running or suspended, the queues and their in-flight records are kept until a Deactivate(), also
+// when the back-end dies in the middle of a call: a successor is given them.
 //
 // Ring addresses are sent as guest-physical addresses (the memory table names each region by its
 // own), so that no pointer of the VMM leaks.
@@ -42,9 +51,10 @@ struct FrontendOptions {
   // The most shared memory that the back-end may have, in bytes; 0: none, and it is not asked. What
   // it has is in info() after Connect().
   uint64_t max_shared_memory = 0;
+  // How long a call may take. Connecting, and handing over the queues:
   std::chrono::milliseconds handshake_timeout{5000};
   std::chrono::milliseconds reply_timeout{2000};
-  // For the calls that let the device finish its requests.
+  // Those that let the device finish its requests:
   std::chrono::milliseconds drain_timeout{10000};
 };
 
@@ -58,8 +68,9 @@ class Frontend final : public virtio::Backend {
   ~Frontend() override;
 
   // Goes on with a successor of a back-end that died: replays features, memory, in-flight records
-  // and rings. The guest notices a delay. kUnsupported when the successor offers less than was
-  // acknowledged, or requests cannot be recovered.
+  // and rings (those of a suspended device with the next Activate()). The guest notices a delay.
+  // kUnsupported when the successor offers less than was acknowledged or has fewer queues, or when
+  // requests cannot be recovered.
   Status Reattach(sys::UnixSocket socket);
 
   // Where the back-end has files mapped; before the guest runs. Without it every mapping is
@@ -77,7 +88,8 @@ class Frontend final : public virtio::Backend {
                   std::span<const virtio::QueueActivation> queues) override;
   Status StartQueue(const virtio::QueueActivation& queue) override;
   Result<virtio::RingPosition> StopQueue(uint16_t index) override;
-  Result<std::vector<virtio::RingPosition>> Deactivate() override;
+  Result<std::vector<virtio::RingPosition>> Suspend() override;
+  Status Deactivate() override;
 
  private:
   // A queue that runs, with what is needed to start it again in a successor.
@@ -86,6 +98,8 @@ class Frontend final : public virtio::Backend {
     uint16_t size = 0;
     virtio::RingAddresses addresses;
     virtio::RingPosition position;
+    // The ring may have been worked on since `position`: only the records know the rest.
+    bool started = false;
     sys::EventFd kick;
     sys::EventFd call;
   };
@@ -96,24 +110,32 @@ class Frontend final : public virtio::Backend {
   Status Handshake() CROSVM_REQUIRES(mutex_);
   Status OpenBackendChannel() CROSVM_REQUIRES(mutex_);
   Status SendSetup() CROSVM_REQUIRES(mutex_);
+  // Takes back the rings that may run, and has the device forget its driver.
+  Status StopDevice() CROSVM_REQUIRES(mutex_);
+  void Forget() CROSVM_REQUIRES(mutex_);
   Status SendMemory() CROSVM_REQUIRES(mutex_);
   Status GetInflight() CROSVM_REQUIRES(mutex_);
-  Status SendRing(const Ring& ring) CROSVM_REQUIRES(mutex_);
+  Status SendRing(Ring& ring) CROSVM_REQUIRES(mutex_);
   Status SendStatus(uint8_t status) CROSVM_REQUIRES(mutex_);
-  Result<virtio::RingPosition> FetchPosition(uint16_t index) CROSVM_REQUIRES(mutex_);
+  // Stops the ring and learns where it stands.
+  Status FetchPosition(Ring& ring) CROSVM_REQUIRES(mutex_);
+  // Null when the queue does not run.
+  Ring* FindRing(uint16_t index) CROSVM_REQUIRES(mutex_);
   Result<Ring> MakeRing(const virtio::QueueActivation& queue) const;
 
   // A request without an answer of its own; waits for the acknowledgement where that was
   // negotiated.
   Status Set(Request request, std::span<const uint8_t> payload,
              std::span<const sys::BorrowedFd> fds = {}) CROSVM_REQUIRES(mutex_);
-  Result<Message> Get(Request request, std::span<const uint8_t> payload,
-                      std::chrono::milliseconds timeout) CROSVM_REQUIRES(mutex_);
+  Result<Message> Get(Request request, std::span<const uint8_t> payload) CROSVM_REQUIRES(mutex_);
   Result<uint64_t> GetU64(Request request) CROSVM_REQUIRES(mutex_);
-  Result<Message> ReceiveReply(Request request, std::chrono::milliseconds timeout)
-      CROSVM_REQUIRES(mutex_);
+  Status Send(Request request, uint32_t flags, std::span<const uint8_t> payload,
+              std::span<const sys::BorrowedFd> fds) CROSVM_REQUIRES(mutex_);
+  Result<Message> ReceiveReply(Request request) CROSVM_REQUIRES(mutex_);
   Status CheckAlive() const CROSVM_REQUIRES(mutex_);
-  // The connection is unusable from here; `failed` is posted once.
+  // What a call answers whose back-end has broken the protocol: for the caller it is gone.
+  Error AsLost(Error why) const CROSVM_REQUIRES(mutex_);
+  // The connection ends here, for the back-end too; `failed` is posted once.
   Error Break(Error why) CROSVM_REQUIRES(mutex_);
   bool Has(uint64_t protocol_feature) const CROSVM_REQUIRES(mutex_) {
     return (protocol_features_ & protocol_feature) != 0;
@@ -126,9 +148,9 @@ class Frontend final : public virtio::Backend {
   // frontend_channel.cc: what the back-end asks for
   Status LearnSharedMemory() CROSVM_REQUIRES(mutex_) CROSVM_EXCLUDES(channel_mutex_);
   void OnBackendRequest() CROSVM_EXCLUDES(channel_mutex_);
-  // Waits until an answer has begun to come; false when it has not, yet.
-  Result<bool> ServeWhileWaiting(std::chrono::milliseconds timeout) CROSVM_REQUIRES(mutex_)
-      CROSVM_EXCLUDES(channel_mutex_);
+  // Waits until the socket can be read from (POLLIN) or written to (POLLOUT); false when it can
+  // not, yet. kTimedOut when the deadline of the call is over. Serves the back-end meanwhile.
+  Result<bool> WaitForSocket(short events) CROSVM_REQUIRES(mutex_) CROSVM_EXCLUDES(channel_mutex_);
   // An error means that the back-end broke the protocol.
   Status ServeBackendChannel() CROSVM_REQUIRES(channel_mutex_);
   Status HandleBackendRequest(const Message& message) CROSVM_REQUIRES(channel_mutex_);
@@ -136,6 +158,7 @@ class Frontend final : public virtio::Backend {
       CROSVM_REQUIRES(channel_mutex_);
 
   event::EventLoop& loop_;
+  // `info` and `local_config` are read on every thread: constant after the first Attach().
   FrontendOptions options_;
   // Posted work may run after the front-end is gone.
   std::shared_ptr<Frontend*> self_;
@@ -149,10 +172,15 @@ class Frontend final : public virtio::Backend {
   sys::UnixSocket socket_ CROSVM_GUARDED_BY(mutex_);
   MessageReader reader_ CROSVM_GUARDED_BY(mutex_);
   bool broken_ CROSVM_GUARDED_BY(mutex_) = true;
+  bool known_ CROSVM_GUARDED_BY(mutex_) = false;  // info() is settled
+  // Of the call that is being made.
   std::chrono::milliseconds timeout_ CROSVM_GUARDED_BY(mutex_){0};
+  std::chrono::steady_clock::time_point deadline_ CROSVM_GUARDED_BY(mutex_);
   uint64_t backend_features_ CROSVM_GUARDED_BY(mutex_) = 0;  // with kFeatureProtocol
+  uint64_t offered_ CROSVM_GUARDED_BY(mutex_) = 0;           // of it, what a driver can have
   uint64_t protocol_features_ CROSVM_GUARDED_BY(mutex_) = 0;
-  bool active_ CROSVM_GUARDED_BY(mutex_) = false;
+  bool active_ CROSVM_GUARDED_BY(mutex_) = false;  // it has queues, running or suspended
+  bool suspended_ CROSVM_GUARDED_BY(mutex_) = false;
   memory::GuestMemory memory_ CROSVM_GUARDED_BY(mutex_);
   uint64_t features_ CROSVM_GUARDED_BY(mutex_) = 0;
   std::vector<Ring> rings_ CROSVM_GUARDED_BY(mutex_);

@@ -4,8 +4,6 @@
 // It is read by the loop, and by every thread that waits for an answer of the back-end: a back-end
 // that drains its queues may first have to finish a request that waits for a mapping, while the
 // loop's own thread waits for the back-end, or for the thread that does.
-#include <poll.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -25,7 +23,7 @@ constexpr int kMessagesPerWake = 16;
 Status Frontend::LearnSharedMemory() {
   std::vector<virtio::SharedMemoryRegion> regions;
   if (Has(kProtocolShmem)) {
-    const Message reply = TRY(Get(Request::kGetShmemConfig, {}, timeout_));
+    const Message reply = TRY(Get(Request::kGetShmemConfig, {}));
     const Result<ShmemConfig> config = reply.As<ShmemConfig>();
     if (!config || !reply.fds.empty()) {
       return std::unexpected(
@@ -46,11 +44,10 @@ Status Frontend::LearnSharedMemory() {
     }
   }
   // A guest that knows the regions of a predecessor goes on to use them.
-  MutexLock lock(channel_mutex_);
-  if (shared_memory_ != nullptr && !std::ranges::equal(shared_memory_->regions(), regions)) {
+  if (known_ && options_.info.shared_memory != regions) {
     return Fail(ErrorKind::kUnsupported, "the new device process has another shared memory");
   }
-  options_.info.shared_memory = std::move(regions);
+  if (!known_) options_.info.shared_memory = std::move(regions);
   return {};
 }
 
@@ -86,24 +83,6 @@ void Frontend::OnBackendRequest() {
   backend_watch_.Reset();
   MutexLock lock(mutex_);
   (void)Break(std::move(served).error());
-}
-
-Result<bool> Frontend::ServeWhileWaiting(std::chrono::milliseconds timeout) {
-  pollfd waits[2] = {{.fd = socket_.fd().get(), .events = POLLIN, .revents = 0},
-                     {.fd = -1, .events = POLLIN, .revents = 0}};
-  {
-    MutexLock lock(channel_mutex_);
-    if (channel_open_) waits[1].fd = backend_channel_.fd().get();
-  }
-  if (poll(waits, 2, static_cast<int>(timeout.count())) < 0) {
-    if (errno == EINTR) return false;
-    return FailErrno("waiting for {}", options_.name);
-  }
-  if (waits[1].revents != 0) {
-    MutexLock lock(channel_mutex_);
-    TRY(ServeBackendChannel());
-  }
-  return waits[0].revents != 0;
 }
 
 Status Frontend::ServeBackendChannel() {

@@ -60,6 +60,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   uint8_t config[4];
   (void)(*frontend)->ReadConfig(0, config);
   (void)(*frontend)->Activate(memory, (*frontend)->info().features & driver.features(), queues);
+  (void)(*frontend)->Suspend();
+  (void)(*frontend)->Activate(memory, (*frontend)->info().features & driver.features(), queues);
   (void)(*frontend)->StopQueue(0);
   (void)(*frontend)->Deactivate();
   loop.RunUntilIdle();

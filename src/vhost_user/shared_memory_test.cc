@@ -335,11 +335,12 @@ TEST_F(HostileMapperTest, Hostile_Configurations) {
 // A front-end that answers anything.
 class HostileAnswerTest : public ::testing::Test {
  protected:
-  HostileAnswerTest() {
+  HostileAnswerTest() { Make(50ms); }
+  void Make(std::chrono::milliseconds timeout) {
     auto [ours, theirs] = *sys::UnixSocket::Pair(sys::SocketType::kStream);
     EXPECT_TRUE(sys::SetNonBlocking(theirs.fd(), true).has_value());
     socket_ = std::move(ours);
-    channel_ = std::make_unique<BackendChannel>(std::move(theirs), true, 50ms);
+    channel_ = std::make_unique<BackendChannel>(std::move(theirs), true, timeout);
   }
   Status Unmap() { return channel_->Unmap({.region = 0, .offset = 0, .length = 4096}); }
   void Answer(uint32_t request, uint32_t flags, std::span<const uint8_t> payload) {
@@ -382,6 +383,7 @@ TEST_F(HostileAnswerTest, Hostile_LongAnswer) {
 }
 
 TEST_F(HostileAnswerTest, Hostile_ClosedUnderACall) {
+  Make(10s);  // however late it is closed
   auto call = std::async(std::launch::async, [&] { return Unmap().error().kind(); });
   channel_->Close();
   EXPECT_EQ(call.get(), ErrorKind::kDisconnected);

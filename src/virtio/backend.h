@@ -36,7 +36,8 @@ struct BackendEvents {
 
 // Called by the transport on a vCPU thread (with its lock held) or by the main thread. Calls may
 // block on the device process for at most the frontend's timeout; a device that does not answer
-// gives kTimedOut, never a hang.
+// gives kTimedOut, never a hang. kTimedOut and kDisconnected mean that the device is lost: it
+// answers no more, though it may work until its process has ended. Any other failure is a refusal.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -50,15 +51,22 @@ class Backend {
 
   // At FEATURES_OK: whether the device can work with exactly these (a subset of info().features).
   virtual Status CheckFeatures(uint64_t features) = 0;
-  // At DRIVER_OK: hands over memory, features and the enabled queues.
+  // At DRIVER_OK, and after Suspend(): hands over memory, features and the enabled queues. A
+  // refusal leaves the device idle. When it is lost, the backend keeps the queues for a successor.
   virtual Status Activate(const memory::GuestMemory& memory, uint64_t features,
                           std::span<const QueueActivation> queues) = 0;
   // One queue alone: enabling after DRIVER_OK, and queue reset (virtio 1.2, 2.6.1).
   virtual Status StartQueue(const QueueActivation& queue) = 0;
+  // Whatever comes of it, the queue is the driver's again.
   virtual Result<RingPosition> StopQueue(uint16_t index) = 0;
-  // Drains all queues; the device is idle afterwards. Returns the positions of the queues that ran
-  // (suspend), by index.
-  virtual Result<std::vector<RingPosition>> Deactivate() = 0;
+  // VM suspend: drains and stops all queues, and returns the positions of those that ran, by index.
+  // What the device knows of its driver stays (open files, negotiation, filters): Activate() goes
+  // on, with the same queues and features and these positions. When the device is lost, the
+  // backend keeps the queues, and what was in flight, for a successor and the next Activate().
+  virtual Result<std::vector<RingPosition>> Suspend() = 0;
+  // The driver resets the device: drains and stops all queues; the device forgets its driver, and
+  // the backend the queues, whatever comes of it.
+  virtual Status Deactivate() = 0;
 };
 
 }  // namespace crosvm::virtio

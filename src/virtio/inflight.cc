@@ -169,6 +169,7 @@ std::vector<uint16_t> InflightQueue::Recover(uint16_t used_index) {
   }
   std::sort(found.begin(), found.end());
   std::vector<uint16_t> ids;
+  ids.reserve(found.size());
   for (const auto& [counter, i] : found) ids.push_back(i);
   if (!found.empty()) counter_ = found.back().first + 1;
   return ids;

@@ -1,6 +1,7 @@
 #include "virtio/packed_ring.h"
 
 #include <cstddef>
+#include <utility>
 
 #include "virtio/types.h"
 
@@ -254,7 +255,7 @@ void PackedRing::Complete(const Chain& chain, uint32_t written) {
   }
   if (inflight_) batch_.push_back(chain.inflight_entry_);
   next_used_ = Move(next_used_, chain.descriptors_);
-  slots_taken_ -= chain.descriptors_;
+  slots_unpublished_ += chain.descriptors_;
 }
 
 void PackedRing::Abandon(const Chain& chain) {
@@ -265,9 +266,10 @@ bool PackedRing::Publish() {
   if (inflight_) {
     inflight_->BeforePublishPacked(batch_, {.index = next_used_.index, .wrap = next_used_.wrap});
   }
-  // ORDERING: release: payload and all used elements are visible before these flags (M5).
+  // ORDERING: release: payload and all used elements are visible before these flags.
   Flags(batch_start_.index).StoreRelease(batch_flags_);
   batch_open_ = false;
+  slots_taken_ -= std::exchange(slots_unpublished_, 0);
   if (inflight_) {
     inflight_->AfterPublishPacked(batch_);
     batch_.clear();

@@ -60,7 +60,11 @@ class PackedRing final : public Ring {
 
   Cursor next_avail_;
   Cursor next_used_;
-  uint32_t slots_taken_ = 0;  // from next_used_ to next_avail_
+  // From the last published used element to next_avail_. A driver sees used elements of a batch
+  // before all are shown and could make their slots available again, whose in-flight records are
+  // not free before the batch is published; so these count until then.
+  uint32_t slots_taken_ = 0;
+  uint32_t slots_unpublished_ = 0;  // of slots_taken_: completed
   bool armed_ = false;
   Cursor armed_at_;
 

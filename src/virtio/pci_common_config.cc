@@ -68,7 +68,8 @@ void CommonConfig::Read(uint32_t offset, std::span<uint8_t> data) const {
 
 CommonConfigAction CommonConfig::Write(uint32_t offset, std::span<const uint8_t> data) {
   uint64_t value = 0;
-  if (data.size() > sizeof(value)) return {};
+  // Until the reset is done, the registers still describe what is being torn down.
+  if (data.size() > sizeof(value) || resetting_) return {};
   for (size_t i = 0; i < data.size(); ++i) value |= uint64_t{data[i]} << (8 * i);
   if (data.size() == 8) {
     // Only the three ring addresses are 64 bits wide.
@@ -80,8 +81,7 @@ CommonConfigAction CommonConfig::Write(uint32_t offset, std::span<const uint8_t>
     return SetValue(*FieldAt(offset + 4, 4), value >> 32);
   }
   const Field* const field = FieldAt(offset, data.size());
-  // Until the reset is done, the registers still describe what is being torn down.
-  if (field == nullptr || resetting_) return {};
+  if (field == nullptr) return {};
   return SetValue(*field, value);
 }
 

@@ -31,8 +31,9 @@ class FakeBackend final : public Backend {
   uint64_t features = 0;                // of the last Activate
   uint64_t refused_features = 0;        // CheckFeatures fails when one of these is set
   std::optional<ErrorKind> failure;     // every call fails with it
-  std::vector<RingPosition> positions;  // what Deactivate gives back
+  std::vector<RingPosition> positions;  // what Suspend gives back
   int activations = 0;
+  int suspensions = 0;
   int deactivations = 0;
   int config_reads = 0;
   BackendEvents events;
@@ -62,11 +63,13 @@ class FakeBackend final : public Backend {
   }
   Status Activate(const memory::GuestMemory& /*memory*/, uint64_t chosen,
                   std::span<const QueueActivation> queues) override {
-    if (failure) return Broken();
     CHECK(running.empty());
+    const bool lost = failure == ErrorKind::kTimedOut || failure == ErrorKind::kDisconnected;
+    if (failure && !lost) return Broken();
     ++activations;
     features = chosen;
     for (const QueueActivation& queue : queues) Start(queue);
+    if (failure) return Broken();
     return {};
   }
   Status StartQueue(const QueueActivation& queue) override {
@@ -75,15 +78,21 @@ class FakeBackend final : public Backend {
     return {};
   }
   Result<RingPosition> StopQueue(uint16_t index) override {
-    if (failure) return std::unexpected(Broken().error().Clone());
     CHECK(std::erase_if(running, [&](const Started& queue) { return queue.index == index; }) == 1);
+    if (failure) return std::unexpected(Broken().error().Clone());
     return RingPosition{};
   }
-  Result<std::vector<RingPosition>> Deactivate() override {
-    ++deactivations;
+  Result<std::vector<RingPosition>> Suspend() override {
+    ++suspensions;
     running.clear();
     if (failure) return std::unexpected(Broken().error().Clone());
     return positions;
+  }
+  Status Deactivate() override {
+    ++deactivations;
+    running.clear();
+    if (failure) return Broken();
+    return {};
   }
 
  private:

@@ -57,8 +57,9 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
     uint8_t intx_irq = 0;                         // for the interrupt line register
     std::shared_ptr<SharedMemory> shared_memory;  // BAR 4; null: none
     // The backend is gone or does not answer; any thread, maybe with the transport's lock held, so
-    // only hand it on (EventLoop::Post). The owner then restarts it and calls Reattached(), or
-    // calls MarkNeedsReset(). When empty, the transport marks itself.
+    // only hand it on (EventLoop::Post). The owner then ends it, and starts a successor and calls
+    // Reattached(), or calls GiveUp(). When empty, the transport marks itself, and a reset does not
+    // wait.
     std::function<void(Error)> failed;
   };
 
@@ -70,14 +71,20 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
   ~PciTransport() override;
 
   // VM suspend: drains the backend and keeps the ring positions. The vCPUs are stopped. A failure
-  // leaves the transport paused; the device restarts from the positions in its rings.
+  // leaves the transport paused; the backend goes on from its in-flight records when it has a
+  // successor.
   Status Pause();
-  // The reverse; also signals every queue once, so that nothing that came meanwhile is missed.
-  Status Unpause();
+  // The reverse; also signals every queue once, so that nothing that came meanwhile is missed. What
+  // fails is the owner's to hear (Options::failed) or makes the device need a reset.
+  void Unpause();
   // The backend has a successor that was given the queues of its predecessor
-  // (vhost_user::Frontend::Reattach): goes on with it. Activates it if the predecessor never was.
-  // Every queue is signalled once, so that nothing that came meanwhile is missed.
+  // (vhost_user::Frontend::Reattach): goes on with it. Activates it if the predecessor never was,
+  // finishes a reset that waited for the predecessor's end. Every queue is signalled once, so that
+  // nothing that came meanwhile is missed.
   Status Reattached();
+  // The backend is gone for good, and works no more as far as it can be helped. Finishes a reset
+  // that waited for that, or marks the device as in need of one.
+  void GiveUp();
   // Sets DEVICE_NEEDS_RESET (2.1.2) and tells the driver. Any thread.
   void MarkNeedsReset();
 
@@ -132,11 +139,16 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
   void Perform(const CommonConfigAction& action) CROSVM_REQUIRES(mutex_);
   void Start() CROSVM_REQUIRES(mutex_);
   void Reset() CROSVM_REQUIRES(mutex_);
+  // The backend does not answer, and the owner has not ended it yet.
+  bool AwaitsEnd() const CROSVM_REQUIRES(mutex_);
+  void FinishReset() CROSVM_REQUIRES(mutex_);
+  void FinishQueueReset(uint16_t index) CROSVM_REQUIRES(mutex_);
+  // Of the device and of queues, those that waited for the backend's end.
+  void FinishResets() CROSVM_REQUIRES(mutex_);
   void EnableQueue(uint16_t index) CROSVM_REQUIRES(mutex_);
   void ResetQueue(uint16_t index) CROSVM_REQUIRES(mutex_);
   Status Activate() CROSVM_REQUIRES(mutex_);
   Result<QueueActivation> MakeActivation(uint16_t index) CROSVM_REQUIRES(mutex_);
-  void PositionsFromRings() CROSVM_REQUIRES(mutex_);
   void SignalAllQueues() CROSVM_REQUIRES(mutex_);
   // Makes the ioeventfds match the enabled queues and the BAR.
   void UpdateIoEvents() CROSVM_REQUIRES(mutex_);
@@ -161,7 +173,10 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
 
   mutable Mutex mutex_;
   CommonConfig common_ CROSVM_GUARDED_BY(mutex_);
-  bool active_ CROSVM_GUARDED_BY(mutex_) = false;  // the backend has the queues
+  bool active_ CROSVM_GUARDED_BY(mutex_) = false;     // the backend has the queues
+  bool suspended_ CROSVM_GUARDED_BY(mutex_) = false;  // and has been told to rest
+  bool reset_due_ CROSVM_GUARDED_BY(mutex_) = false;  // a reset waits for the backend's end
+  bool given_up_ CROSVM_GUARDED_BY(mutex_) = false;   // there will be no successor
   bool paused_ CROSVM_GUARDED_BY(mutex_) = false;
   std::optional<uint64_t> bar_base_ CROSVM_GUARDED_BY(mutex_);
   std::vector<RingPosition> positions_ CROSVM_GUARDED_BY(mutex_);

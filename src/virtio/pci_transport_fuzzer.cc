@@ -38,6 +38,7 @@ class Machine {
     options.backend = backend_;
     options.memory = memory;
     options.intx = std::make_unique<NullLine>();
+    options.failed = [](Error) {};
     options.shared_memory =
         SharedMemory::Create(vm_, "fuzz", {{.id = 1, .size = 0x10'0000}}).value();
     transport_ =
@@ -138,18 +139,21 @@ void Machine::BackendStep(uint8_t what) {
       backend_->events.config_changed();
       break;
     case 4:
-      // As after a crash: the successor runs nothing.
-      backend_->running.clear();
+      // As after a crash: the successor has the queues again.
       (void)transport_->Reattached();
       break;
     case 5:
       (void)transport_->Pause();
       break;
     case 6:
-      (void)transport_->Unpause();
+      transport_->Unpause();
       break;
     default:
-      transport_->MarkNeedsReset();
+      if ((what & 8) != 0) {
+        transport_->GiveUp();
+      } else {
+        transport_->MarkNeedsReset();
+      }
   }
 }
 

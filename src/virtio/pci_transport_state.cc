@@ -1,6 +1,8 @@
 // The life of a device behind PciTransport: what the registers ask for, done to the backend.
 #include <linux/virtio_pci.h>
 
+#include <utility>
+
 #include "base/log.h"
 #include "virtio/pci_transport.h"
 
@@ -78,13 +80,35 @@ void PciTransport::Reset() {
   // Order: no more doorbells, then the device stops, then its interrupts are forgotten.
   running_.store(false);
   UpdateIoEvents();
-  if (active_) {
-    active_ = false;
+  if (std::exchange(active_, false)) {
+    suspended_ = false;
     // Blocks the vCPU until the device is idle, at most for the backend's timeout (4.1.4.3.1: the
     // driver waits for the status to read 0).
-    Result<std::vector<RingPosition>> drained = backend_->Deactivate();
-    if (!drained.has_value()) OnBackendError(std::move(drained).error());
+    Status stopped = backend_->Deactivate();
+    if (!stopped.has_value()) {
+      OnBackendError(std::move(stopped).error());
+      reset_due_ = AwaitsEnd();
+      if (reset_due_) return;
+    }
   }
+  FinishReset();
+}
+
+// What does not answer may still write into the guest's memory, which is the driver's again when
+// the reset is done: its process has to end first.
+bool PciTransport::AwaitsEnd() const {
+  return backend_gone_.load() && !given_up_ && failed_ != nullptr;
+}
+
+void PciTransport::FinishResets() {
+  if (reset_due_) FinishReset();
+  for (size_t i = 0; i < kicks_.size(); ++i) {
+    if (common_.queues()[i].resetting) FinishQueueReset(static_cast<uint16_t>(i));
+  }
+}
+
+void PciTransport::FinishReset() {
+  reset_due_ = false;
   // vhost-user: "mappings are automatically unmapped by the front-end across device reset".
   if (shared_memory_ != nullptr) shared_memory_->Clear();
   interrupts_->Reset();
@@ -96,7 +120,7 @@ void PciTransport::Reset() {
 
 void PciTransport::EnableQueue(uint16_t index) {
   UpdateIoEvents();
-  if (!active_) return;
+  if (!active_ || suspended_) return;
   const Result<QueueActivation> activation = MakeActivation(index);
   Status status = activation.has_value() ? backend_->StartQueue(*activation)
                                          : Status(std::unexpected(activation.error().Clone()));
@@ -108,10 +132,15 @@ void PciTransport::EnableQueue(uint16_t index) {
 
 void PciTransport::ResetQueue(uint16_t index) {
   SetIoEvent(index, std::nullopt);
-  if (active_) {
+  if (active_ && !suspended_) {
     Result<RingPosition> stopped = backend_->StopQueue(index);
     if (!stopped.has_value()) OnBackendError(std::move(stopped).error());
   }
+  if (active_ && AwaitsEnd()) return;
+  FinishQueueReset(index);
+}
+
+void PciTransport::FinishQueueReset(uint16_t index) {
   interrupts_->SetVector(index, pci::kNoVector);
   kicks_[index].Drain();
   positions_[index] = {};
@@ -143,20 +172,23 @@ Status PciTransport::Activate() {
     if (!common_.queues()[i].enabled) continue;
     activations.push_back(TRY(MakeActivation(static_cast<uint16_t>(i))));
   }
-  TRY(backend_->Activate(memory_, common_.driver_features(), activations));
-  active_ = true;
-  return {};
+  Status status = backend_->Activate(memory_, common_.driver_features(), activations);
+  if (status.has_value() || MeansGone(status.error())) {
+    active_ = true;
+    suspended_ = false;
+  }
+  return status;
 }
 
 Status PciTransport::Pause() {
   MutexLock lock(mutex_);
   if (paused_) return {};
   paused_ = true;
-  if (!active_) return {};
-  active_ = false;
-  Result<std::vector<RingPosition>> drained = backend_->Deactivate();
+  if (!active_ || suspended_) return {};
+  suspended_ = true;
+  Result<std::vector<RingPosition>> drained = backend_->Suspend();
   if (!drained.has_value()) {
-    PositionsFromRings();
+    OnBackendError(drained.error().Clone());
     return std::unexpected(std::move(drained).error());
   }
   for (size_t i = 0; i < positions_.size(); ++i) {
@@ -165,44 +197,38 @@ Status PciTransport::Pause() {
   return {};
 }
 
-Status PciTransport::Unpause() {
+void PciTransport::Unpause() {
   MutexLock lock(mutex_);
-  if (!paused_) return {};
+  if (!paused_) return;
   paused_ = false;
-  if (!running_.load() || needs_reset_.load()) return {};
-  TRY(Activate());
-  SignalAllQueues();
-  return {};
+  if (!running_.load() || needs_reset_.load()) return;
+  Status status = Activate();
+  if (status.has_value()) {
+    SignalAllQueues();
+  } else {
+    OnBackendError(std::move(status).error());
+  }
 }
 
 Status PciTransport::Reattached() {
   MutexLock lock(mutex_);
   backend_gone_.store(false);
+  FinishResets();
   if (!running_.load() || paused_ || needs_reset_.load()) return {};
-  // A backend that had the queues has them again, with its in-flight records; one that died while
-  // it was being activated has not.
-  if (!active_) {
-    PositionsFromRings();
-    TRY(Activate());
-  }
+  // A backend that had the queues has them again, with its in-flight records, unless they are
+  // suspended.
+  if (!active_ || suspended_) TRY(Activate());
   SignalAllQueues();
   return {};
 }
 
-void PciTransport::PositionsFromRings() {
-  const bool packed = (common_.driver_features() & FeatureBit(VIRTIO_F_RING_PACKED)) != 0;
-  for (size_t i = 0; i < positions_.size(); ++i) {
-    positions_[i] = {};
-    const QueueRegisters& queue = common_.queues()[i];
-    if (packed || !queue.enabled) continue;
-    // What was completed is published in the used index; what was taken beyond it is in the
-    // in-flight record.
-    const std::optional<memory::GuestAddr> used = memory::Add(queue.addresses.device, 2);
-    const auto cell = used ? memory_.Cell<uint16_t>(*used) : std::nullopt;
-    if (!cell) continue;
-    positions_[i].next_used = cell->LoadAcquire();
-    positions_[i].next_avail = positions_[i].next_used;
-  }
+void PciTransport::GiveUp() {
+  MutexLock lock(mutex_);
+  backend_gone_.store(true);
+  given_up_ = true;
+  const bool due = reset_due_;
+  FinishResets();
+  if (!due) MarkNeedsReset();
 }
 
 void PciTransport::SignalAllQueues() {
@@ -219,7 +245,8 @@ void PciTransport::UpdateIoEvents() {
   const bool wanted = running_.load() && bar_base_.has_value();
   for (size_t i = 0; i < io_events_.size(); ++i) {
     std::optional<uint64_t> address;
-    if (wanted && common_.queues()[i].enabled) {
+    const QueueRegisters& queue = common_.queues()[i];
+    if (wanted && queue.enabled && !queue.resetting) {
       address = *bar_base_ + kNotifyOffset + kNotifyMultiplier * i;
     }
     SetIoEvent(static_cast<uint16_t>(i), address);

@@ -201,15 +201,15 @@ void SplitRing::Abandon(const Chain& chain) {
 
 bool SplitRing::Publish() {
   const uint16_t before = published_used_;
-  // ORDERING: release: payload and used elements are visible before the index (M5).
+  // ORDERING: release: payload and used elements are visible before the index.
   used_index_.StoreRelease(next_used_);
   published_used_ = next_used_;
   if (inflight_) {
     inflight_->AfterPublish(batch_, next_used_);
     batch_.clear();
   }
-  // ORDERING: the index must be visible before the suppression word is read (M5), else a driver
-  // that enables interrupts in between waits for ever.
+  // ORDERING: the index must be visible before the suppression word is read, else a driver that
+  // enables interrupts in between waits for ever.
   memory::FullFence();
   if ((features_ & FeatureBit(VIRTIO_RING_F_EVENT_IDX)) != 0) {
     return PassedEvent(used_event_.LoadRelaxed(), next_used_, before);

@@ -37,6 +37,10 @@ constexpr std::string_view StateName(State state) {
   return "?";
 }
 
+bool IsLost(const Error& error) {
+  return error.kind() == ErrorKind::kTimedOut || error.kind() == ErrorKind::kDisconnected;
+}
+
 }  // namespace
 
 struct DeviceSet::Managed {
@@ -286,7 +290,7 @@ void DeviceSet::OnFailed(Managed& device, std::string why) {
   device.deaths.push_back(now);
   while (now - device.deaths.front() > kFailureWindow) device.deaths.pop_front();
   if (policy_.on_crash == config::OnDeviceCrash::kStop) {
-    give_up_(fmt::format("device {} failed: {}", device.label, why));
+    give_up_(fmt::format("device {} failed, and --on-device-crash=stop", device.label));
     return;
   }
   std::string obstacle;
@@ -299,22 +303,39 @@ void DeviceSet::OnFailed(Managed& device, std::string why) {
     obstacle =
         fmt::format("{} failures within {} seconds", device.deaths.size(), kFailureWindow.count());
   } else {
-    const Status restarted = Restart(device);
+    Status restarted = Restart(device);
+    // A successor may die as well, before it has the queues.
+    constexpr int kMoreAttempts = 3;
+    for (int attempt = 0;
+         attempt < kMoreAttempts && !restarted.has_value() && IsLost(restarted.error()) &&
+         device.deaths.size() < policy_.restarts_per_minute;
+         ++attempt) {
+      LOG_WARN("device {}: its successor: {}", device.label, restarted.error().ToString());
+      device.deaths.push_back(now);
+      restarted = Restart(device);
+    }
     if (restarted.has_value()) return;
     obstacle = restarted.error().ToString();
   }
   device.state = State::kFailed;
-  device.transport->MarkNeedsReset();
+  // Its end would be reported for ever, and one that only hangs must not go on once the driver has
+  // its memory back by a reset.
+  EndProcess(device);
+  device.transport->GiveUp();
   LOG_ERROR("device {} is not restarted: {}", device.label, obstacle);
   publish_({.kind = "device-failed", .device = device.label, .text = obstacle});
 }
 
-Status DeviceSet::Restart(Managed& device) {
+void DeviceSet::EndProcess(Managed& device) {
   device.generation.fetch_add(1);
   device.process_watch.Reset();
   device.control_watch.Reset();
   device.answers_due = 0;
-  device.hosted = device_host::HostedDevice();  // kills and reaps what may be left of it
+  device.hosted.End();
+}
+
+Status DeviceSet::Restart(Managed& device) {
+  EndProcess(device);
   device_host::PendingDevice pending = TRY(BeginLaunch(device));
   device.hosted = TRY(std::move(pending).Finish());
   TRY(device.frontend->Reattach(std::move(device.hosted.vhost_user)));
@@ -332,13 +353,17 @@ Status DeviceSet::Restart(Managed& device) {
 }
 
 Status DeviceSet::Pause() {
-  for (const std::unique_ptr<Managed>& device : devices_) TRY(device->transport->Pause());
-  return {};
+  Status first;
+  for (const std::unique_ptr<Managed>& device : devices_) {
+    Status paused = device->transport->Pause();
+    if (paused.has_value() || !first.has_value()) continue;
+    first = std::unexpected(std::move(paused).error().Context(device->label));
+  }
+  return first;
 }
 
-Status DeviceSet::Unpause() {
-  for (const std::unique_ptr<Managed>& device : devices_) TRY(device->transport->Unpause());
-  return {};
+void DeviceSet::Unpause() {
+  for (const std::unique_ptr<Managed>& device : devices_) device->transport->Unpause();
 }
 
 DeviceSet::Managed* DeviceSet::Find(std::string_view module, size_t index) {
@@ -354,6 +379,9 @@ Status DeviceSet::SendControl(std::string_view module, size_t index,
   if (device == nullptr) return Fail(ErrorKind::kNotFound, "there is no {} {}", module, index);
   if (device->module == nullptr) {
     return Fail(ErrorKind::kUnsupported, "{} takes no such request", device->label);
+  }
+  if (device->state == State::kFailed) {
+    return Fail(ErrorKind::kDisconnected, "{} has failed", device->label);
   }
   if (device->module->before_control != nullptr) {
     TRY_CONTEXT(device->module->before_control(device->prepared, request), "{}", device->label);

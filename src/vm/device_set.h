@@ -71,9 +71,10 @@ class DeviceSet {
   // Waits for the added devices and plugs them in. Once, before the vCPUs run.
   Status PlugAll();
 
-  // VM suspend and resume; the vCPUs are stopped.
+  // VM suspend and resume; the vCPUs are stopped. Every device is told, whatever becomes of the
+  // others; the first failure is returned.
   Status Pause();
-  Status Unpause();
+  void Unpause();
 
   // Does the VMM's part of a control request (DeviceModule::before_control) and sends it to the
   // `index`th device of a module, whose answer is logged.
@@ -103,6 +104,7 @@ class DeviceSet {
   void OnBackendFailed(Managed& device, uint32_t generation, std::string why);
   // The device's process is gone, hangs, or broke the protocol.
   void OnFailed(Managed& device, std::string why);
+  void EndProcess(Managed& device);
   Status Restart(Managed& device);
   Managed* Find(std::string_view module, size_t index);
   // Sends a question and waits shortly for the answer: kTimedOut when the device is too busy.

@@ -277,7 +277,7 @@ Status Machine::Suspend() {
 
 Status Machine::Resume() {
   if (!suspended_) return {};
-  TRY(devices_->Unpause());
+  devices_->Unpause();
   // For a guest that asked for the suspend itself: wakes it up (WAK_STS).
   platform_.acpi_pm->Wake();
   vcpus_->Resume();

@@ -1,5 +1,7 @@
 #include "virtio/testing/driver.h"
 
+#include <poll.h>
+
 #include <algorithm>
 
 #include "base/check.h"
@@ -116,11 +118,12 @@ QueueConfig Driver::MakeConfig() const {
 Queue Driver::MakeQueue(std::unique_ptr<InflightQueue> inflight, RingPosition position) {
   QueueConfig config = MakeConfig();
   config.position = position;
-  Result<sys::EventFd> kick = kick_.Dup();
-  Result<sys::EventFd> call = call_.Dup();
+  // As a device is given them.
+  Result<sys::UniqueFd> kick = kick_.fd().Dup();
+  Result<sys::UniqueFd> call = call_.fd().Dup();
   CHECK(kick.has_value() && call.has_value());
-  Result<Queue> queue =
-      Queue::Create(memory_, config, *std::move(kick), *std::move(call), std::move(inflight));
+  Result<Queue> queue = Queue::Create(memory_, config, sys::EventFd::Adopt(*std::move(kick)),
+                                      sys::EventFd::Adopt(*std::move(call)), std::move(inflight));
   CHECK(queue.has_value(), "{}", queue.error().ToString());
   return *std::move(queue);
 }
@@ -328,6 +331,23 @@ std::vector<Used> Driver::AllUsed() {
   std::vector<Used> all;
   while (std::optional<Used> used = NextUsed()) all.push_back(*std::move(used));
   return all;
+}
+
+std::optional<Used> Driver::AwaitUsed(std::chrono::milliseconds patience) {
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (true) {
+    if (std::optional<Used> used = NextUsed()) return used;
+    EnableInterrupts(true);
+    // What came before the wish was visible interrupts nobody.
+    if (std::optional<Used> used = NextUsed()) return used;
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    pollfd wait{.fd = call_.fd().get(), .events = POLLIN, .revents = 0};
+    if (left.count() <= 0 || poll(&wait, 1, static_cast<int>(left.count())) == 0) {
+      return std::nullopt;
+    }
+    Interrupts();
+  }
 }
 
 void Driver::EnableInterrupts(bool on) {

@@ -12,6 +12,7 @@
 // test code.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -98,6 +99,9 @@ class Driver {
   // The next used element, or nothing. CHECKs that its id is one that is outstanding.
   std::optional<Used> NextUsed();
   std::vector<Used> AllUsed();
+  // The next used element of a device on another thread or in another process; sleeps until its
+  // interrupt. Nothing after `patience`. Leaves interrupts on.
+  std::optional<Used> AwaitUsed(std::chrono::milliseconds patience = std::chrono::seconds(30));
   size_t outstanding() const { return outstanding_.size(); }
 
   // Whether the device wants a notification for what was published since the last call.
