@@ -4,6 +4,7 @@
 #include <linux/virtio_console.h>
 #include <linux/virtio_fs.h>
 #include <linux/virtio_ids.h>
+#include <linux/virtio_vsock.h>
 // The control queue's header has a member of a name that C++ reserves.
 #ifdef __clang__
 #pragma clang diagnostic push
@@ -100,6 +101,10 @@ Result<vhost_user::FrontendOptions> ForeignDevice(std::string_view kind, std::st
     options.info.device_id = VIRTIO_ID_BLOCK;
     options.info.queue_sizes.assign(16, kQueueSize);
     options.info.config_size = sizeof(virtio_blk_config);
+  } else if (kind == "vsock") {
+    options.info.device_id = VIRTIO_ID_VSOCK;
+    options.info.queue_sizes.assign(3, kQueueSize);
+    options.info.config_size = sizeof(virtio_vsock_config);
   } else if (kind == "console") {
     options.info.device_id = VIRTIO_ID_CONSOLE;
     options.info.queue_sizes.assign(2, kQueueSize);

@@ -22,7 +22,11 @@ void GuestEvents::End(ExitReason reason, std::string why) {
     if (reason_) return;
     reason_ = reason;
   }
-  LOG_INFO("{}", why);
+  if (reason == ExitReason::kCrash) {
+    LOG_ERROR("the VM ends: {}", why);
+  } else {
+    LOG_INFO("the VM ends: {}", why);
+  }
   loop_.Stop();
 }
 

@@ -1,5 +1,6 @@
 #include "vm/kernel_devices.h"
 
+#include "base/log.h"
 #include "codec/key_value.h"
 #include "devices/net/open_tap.h"
 #include "devices/net/tap_port.h"
@@ -35,14 +36,18 @@ Result<std::shared_ptr<virtio::Backend>> MakeNet(std::string label, std::string_
   devices::net::OpenedTap opened = TRY(devices::net::OpenTap(options));
   // Switches offloads as the net process would.
   auto port = std::make_shared<devices::net::TapPort>(TRY(opened.tap.queues[0].Dup()));
-  std::shared_ptr<virtio::Backend> backend = TRY(vhost::NetBackend::Create(
-      std::move(file),
-      {.name = std::move(label),
-       .tap = std::move(opened.tap.queues[0]),
-       .mac = opened.mac,
-       .mtu = opened.mtu,
-       .tap_features = opened.features,
-       .set_offloads = [port](uint64_t features) { port->SetOffloads(features); }}));
+  std::shared_ptr<virtio::Backend> backend =
+      TRY(vhost::NetBackend::Create(std::move(file), {.name = std::move(label),
+                                                      .tap = std::move(opened.tap.queues[0]),
+                                                      .mac = opened.mac,
+                                                      .mtu = opened.mtu,
+                                                      .tap_features = opened.features,
+                                                      .set_offloads = [port](uint64_t features) {
+                                                        const Status set =
+                                                            port->SetOffloads(features);
+                                                        if (!set.has_value())
+                                                          LOG_WARN("{}", set.error().ToString());
+                                                      }}));
   return backend;
 }
 

@@ -184,8 +184,7 @@ bool VcpuThreads::Dispatch(hypervisor::VcpuExit& exit) {
             return false;
           },
           [this](const hypervisor::ExitInternalError& error) {
-            ReportStop(VcpuStop::kCrash,
-                       fmt::format("KVM internal error, suberror {}", error.suberror));
+            ReportStop(VcpuStop::kCrash, error.message);
             return false;
           },
           [this](const hypervisor::ExitUnknown& unknown) {

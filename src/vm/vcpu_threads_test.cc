@@ -264,7 +264,7 @@ TEST_F(VcpuThreadsTest, WhatTheHypervisorCannotDoIsACrash) {
     EXPECT_EQ(stop, VcpuStop::kCrash);
     all += why + "\n";
   }
-  for (const char* text : {"0x80000021", "suberror 1", "99", "event 3"}) {
+  for (const char* text : {"0x80000021", "emulation", "99", "event 3"}) {
     EXPECT_NE(all.find(text), std::string::npos) << text << " in " << all;
   }
 }

@@ -222,7 +222,7 @@ bool BlockDevice::EnableNotifications() {
 
 void BlockDevice::PostSettle() {
   if (std::exchange(settle_posted_, true)) return;
-  poll_.SleepEnds(event::Clock::now());
+  poll_.WorkCame(event::Clock::now());
   loop_.Post([weak = std::weak_ptr(self_)] {
     if (const std::shared_ptr<BlockDevice*> self = weak.lock()) (*self)->Settle();
   });
@@ -235,11 +235,7 @@ void BlockDevice::Settle() {
   while (busy && event::Clock::now() < end) busy = work() || poll_.Until(work);
   settle_posted_ = false;
   busy = busy || EnableNotifications();
-  if (busy) {
-    PostSettle();
-  } else {
-    poll_.SleepBegins(event::Clock::now());
-  }
+  if (busy) PostSettle();
 }
 
 void BlockDevice::Start(Slot& slot) {

@@ -93,7 +93,7 @@ struct Setup {
 
 class BlockDeviceTest : public ::testing::TestWithParam<Setup> {
  protected:
-  ~BlockDeviceTest() override { Stop(); }
+  void TearDown() override { Stop(); }
 
   void Make(DeviceOptions options = {}, int flags = 0) {
     if (options.capacity_bytes == 0) options.capacity_bytes = kDiskBytes;
@@ -424,6 +424,7 @@ TEST_P(BlockDeviceTest, AFullRingInFlight) {
 TEST_P(BlockDeviceTest, SeveralQueuesAtATime) {
   Make({.queues = 3});
   std::vector<Driver> drivers;
+  drivers.reserve(3);
   for (uint64_t i = 0; i < 3; ++i) {
     drivers.emplace_back(driver_.memory(), virtio::testing::DriverOptions{
                                                .size = 64,

@@ -1,5 +1,6 @@
 #include "devices/net/net_device.h"
 
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 
@@ -86,7 +87,7 @@ void NetDevice::Configure(uint64_t features) {
   ForEachPair([mergeable = Has(VIRTIO_NET_F_MRG_RXBUF), frame](QueuePair& pair) {
     pair.Configure(mergeable, frame);
   });
-  SetOffloads(features & kGuestOffloads);
+  (void)SetOffloads(features & kGuestOffloads);
 }
 
 // virtio 1.2, 5.1.2: the control queue comes after the pairs that the driver knows of.
@@ -121,6 +122,8 @@ Status NetDevice::StartQueue(uint16_t index, virtio::Queue queue) {
                              : running.StartReceive(std::move(*shared));
     const bool used = status.has_value() && !transmit && running.has_buffers();
     if (!threaded) {
+      // The caller knows at once, and will not stop what did not start.
+      if (!status.has_value()) (void)(transmit ? running.StopTransmit() : running.StopReceive());
       started = std::move(status);
       if (used) OnBuffers(index / 2U);
       return;
@@ -168,6 +171,7 @@ void NetDevice::Reset() {
   filter_ = RxFilter{.own = options_.mac};
   ShareFilter();
   memcpy(config_.mac, options_.mac.data(), options_.mac.size());
+  (void)SetOffloads(0);
   Attach(1);
 }
 
@@ -186,9 +190,11 @@ void NetDevice::Attach(size_t pairs) {
   }
 }
 
-void NetDevice::SetOffloads(uint64_t offloads) {
+bool NetDevice::SetOffloads(uint64_t offloads) {
   // One setting for the whole interface, made through any of its queues.
-  pairs_[0]->here().port().SetOffloads(offloads);
+  const Status set = pairs_[0]->here().port().SetOffloads(offloads);
+  if (!set.has_value()) LOG_WARN_EVERY(std::chrono::seconds(10), "{}", set.error().ToString());
+  return set.has_value();
 }
 
 Status NetDevice::HandleControl(const ControlRequest&) {
@@ -279,8 +285,7 @@ bool NetDevice::Apply(const ControlCommand& command) {
   const uint64_t offloads = std::get<SetGuestOffloads>(command).offloads;
   if (!Has(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) || (offloads & ~(features_ & kGuestOffloads)) != 0)
     return false;
-  SetOffloads(offloads);
-  return true;
+  return SetOffloads(offloads);
 }
 
 }  // namespace crosvm::devices::net

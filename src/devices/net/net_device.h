@@ -60,7 +60,8 @@ class NetDevice : public virtio::Device, public Controllable {
   void ForEachPair(const std::function<void(QueuePair&)>& work);
   void ShareFilter();
   void OnBuffers(size_t pair);
-  void SetOffloads(uint64_t offloads);
+  // False (which is logged) when the host cannot; what was set before stays.
+  bool SetOffloads(uint64_t offloads);
   NetReport Report() const;
 
   event::EventLoop& loop_;

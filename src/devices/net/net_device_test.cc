@@ -9,6 +9,7 @@
 #include "devices/net/net_wire.h"
 #include "devices/net/testing/fake_port.h"
 #include "event/test_loop.h"
+#include "sys/memfd.h"
 #include "virtio/testing/driver.h"
 
 namespace crosvm::devices::net {
@@ -310,6 +311,14 @@ TEST_P(NetTest, OffloadsFollowFeaturesAndCommands) {
   // One that was not negotiated.
   EXPECT_EQ(Command(VIRTIO_NET_CTRL_GUEST_OFFLOADS, 0, {0, 1, 0, 0, 0, 0, 0, 0}), VIRTIO_NET_ERR);
   EXPECT_EQ(wires_[0].offloads, FeatureBit(VIRTIO_NET_F_GUEST_CSUM));
+  // One that the host does not do after all.
+  wires_[0].refuse_offloads = true;
+  EXPECT_EQ(Command(VIRTIO_NET_CTRL_GUEST_OFFLOADS, 0, {0, 0, 0, 0, 0, 0, 0, 0}), VIRTIO_NET_ERR);
+  wires_[0].refuse_offloads = false;
+  // The next driver may know of none.
+  for (uint16_t i = 0; i < 5; ++i) Stop(i);
+  device_->Reset();
+  EXPECT_EQ(wires_[0].offloads, 0u);
 }
 
 TEST_P(NetTest, FiltersByModeAndTables) {
@@ -473,6 +482,44 @@ TEST_P(NetTest, PairsRunOnThreadsOfTheirOwn) {
     device_->Reset();
     used += drivers_[3]->AllUsed().size();
     EXPECT_EQ(wires_[1].from_guest.size(), used);
+    for (auto& driver : drivers_)
+      driver = MakeDriver(static_cast<size_t>(&driver - drivers_.data()));
+  }
+}
+
+// A front-end may pass anything for a kick, what cannot be watched too.
+TEST_P(NetTest, Hostile_KicksThatAreFiles) {
+  for (const bool threads : {false, true}) {
+    std::vector<std::unique_ptr<PacketPort>> ports;
+    for (FakeWire& wire : wires_) ports.push_back(std::make_unique<FakePort>(wire));
+    device_ = *NetDevice::Create(
+        loop_, std::move(ports),
+        DeviceOptions{.mac = kOwnMac, .mtu = 1500, .port_features = kOffloads, .threads = threads});
+    device_->Configure(device_->info().features);
+    for (uint16_t index = 0; index < 4; ++index) {
+      if (index % 2 == 0) drivers_[index]->Chain().Writable(500).Submit();
+      const auto make = [&] {
+        return *virtio::Queue::Create(
+            memory_, drivers_[index]->MakeConfig(),
+            sys::EventFd::Adopt(*sys::CreateSealedMemfd("no event", 4096)),
+            *drivers_[index]->call().Dup());
+      };
+      const bool threaded = threads && index >= 2;
+      EXPECT_EQ(device_->StartQueue(index, make()).has_value(), threaded);
+      if (!threaded) {
+        // It may try again.
+        EXPECT_FALSE(device_->StartQueue(index, make()).has_value());
+        continue;
+      }
+      bool stopped = false;
+      device_->StopQueue(index, [&](virtio::Queue queue) {
+        stopped = true;
+        EXPECT_EQ(queue.chains_in_flight(), 0u);
+      });
+      ASSERT_TRUE(loop_.RunUntil([&] { return stopped; }));
+    }
+    EXPECT_FALSE(wires_[0].receiving);
+    EXPECT_FALSE(wires_[1].receiving);
     for (auto& driver : drivers_)
       driver = MakeDriver(static_cast<size_t>(&driver - drivers_.data()));
   }

@@ -54,6 +54,7 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
     return Fail(ErrorKind::kProtocol, "a network device of {} pairs", start.queues.size());
   }
   std::vector<std::unique_ptr<PacketPort>> ports;
+  ports.reserve(start.queues.size());
   for (const codec::FdSlot slot : start.queues) {
     ports.push_back(std::make_unique<TapPort>(TRY(prepared.fds.Take(slot))));
   }

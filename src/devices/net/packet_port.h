@@ -42,8 +42,9 @@ class PacketPort {
   virtual int64_t Receive(std::span<const memory::GuestSlice> buffers,
                           std::span<uint8_t> spill) = 0;
 
-  // What the driver can finish itself, of what it negotiated: VIRTIO_NET_F_GUEST_* bits.
-  virtual void SetOffloads(uint64_t guest_offloads) = 0;
+  // What the driver can finish itself, of what it negotiated: VIRTIO_NET_F_GUEST_* bits. When it
+  // fails, what was set before stays.
+  virtual Status SetOffloads(uint64_t guest_offloads) = 0;
   // Whether the host spreads frames to this port (several pairs).
   virtual void SetAttached(bool attached) = 0;
 

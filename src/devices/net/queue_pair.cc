@@ -41,10 +41,12 @@ void QueuePair::Configure(bool mergeable, size_t buffer_bytes) {
 
 Status QueuePair::StartReceive(virtio::Queue queue) {
   CHECK(!receive_);
-  if (!started_.has_value()) return Fail(ErrorKind::kIo, "{}", started_.error().ToString());
-  receive_kick_ = TRY(loop_.AddWatch(queue.kick().fd(), event::Interest::kRead,
-                                     [this](event::Ready) { OnReceiveKick(); }));
   receive_ = std::move(queue);
+  // Until it holds buffers the port is not listened to.
+  starved_ = true;
+  if (!started_.has_value()) return Fail(ErrorKind::kIo, "{}", started_.error().ToString());
+  receive_kick_ = TRY(loop_.AddWatch(receive_->kick().fd(), event::Interest::kRead,
+                                     [this](event::Ready) { OnReceiveKick(); }));
   starved_ = !Hold();
   UpdateReceiving();
   return {};
@@ -52,9 +54,9 @@ Status QueuePair::StartReceive(virtio::Queue queue) {
 
 Status QueuePair::StartTransmit(virtio::Queue queue) {
   CHECK(!transmit_);
-  transmit_kick_ = TRY(loop_.AddWatch(queue.kick().fd(), event::Interest::kRead,
-                                      [this](event::Ready) { OnTransmitKick(); }));
   transmit_ = std::move(queue);
+  transmit_kick_ = TRY(loop_.AddWatch(transmit_->kick().fd(), event::Interest::kRead,
+                                      [this](event::Ready) { OnTransmitKick(); }));
   Transmit();
   return {};
 }

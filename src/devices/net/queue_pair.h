@@ -49,6 +49,8 @@ class QueuePair {
   // Before the queues start. `buffer_bytes`: what to hold for one frame.
   void Configure(bool mergeable, size_t buffer_bytes);
 
+  // A queue whose start fails is the pair's all the same, and does nothing until it is stopped:
+  // where nobody waits for the answer (pair_thread.h), others take it for running.
   Status StartReceive(virtio::Queue queue);
   Status StartTransmit(virtio::Queue queue);
   virtio::Queue StopReceive();

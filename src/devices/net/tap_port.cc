@@ -13,6 +13,12 @@ namespace {
 
 using virtio::FeatureBit;
 
+void AppendIovecs(std::span<const memory::GuestSlice> slices, std::vector<iovec>& iovecs) {
+  for (const memory::GuestSlice& slice : slices) iovecs.push_back(slice.ToIovec());
+}
+
+}  // namespace
+
 unsigned TunOffloads(uint64_t features) {
   unsigned offloads = 0;
   const auto add = [&](unsigned bit, unsigned flag) {
@@ -26,16 +32,12 @@ unsigned TunOffloads(uint64_t features) {
   add(VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6);
   if ((offloads & (TUN_F_TSO4 | TUN_F_TSO6)) != 0) add(VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN);
   add(VIRTIO_NET_F_GUEST_UFO, TUN_F_UFO);
-  add(kFeatureGuestUso4, kTunUso4);
-  add(kFeatureGuestUso6, kTunUso6);
+  // The kernel takes these two together or not at all. The driver that wants one of them gets no
+  // segments of that kind, which it has to be able to do without.
+  constexpr uint64_t kUso = FeatureBit(kFeatureGuestUso4) | FeatureBit(kFeatureGuestUso6);
+  if ((features & kUso) == kUso) offloads |= kTunUso4 | kTunUso6;
   return offloads;
 }
-
-void AppendIovecs(std::span<const memory::GuestSlice> slices, std::vector<iovec>& iovecs) {
-  for (const memory::GuestSlice& slice : slices) iovecs.push_back(slice.ToIovec());
-}
-
-}  // namespace
 
 Status TapPort::Start(event::EventLoop& loop, std::function<void()> readable) {
   watch_ = TRY(loop.AddWatch(queue_, event::Interest::kNone,
@@ -68,9 +70,8 @@ int64_t TapPort::Receive(std::span<const memory::GuestSlice> buffers, std::span<
   return errno == EAGAIN ? 0 : -errno;
 }
 
-void TapPort::SetOffloads(uint64_t guest_offloads) {
-  const Status set = sys::SetTapOffloads(queue_, TunOffloads(guest_offloads));
-  if (!set.has_value()) LOG_WARN("{}", set.error().ToString());
+Status TapPort::SetOffloads(uint64_t guest_offloads) {
+  return sys::SetTapOffloads(queue_, TunOffloads(guest_offloads));
 }
 
 void TapPort::SetAttached(bool attached) {

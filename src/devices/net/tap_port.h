@@ -19,7 +19,7 @@ class TapPort final : public PacketPort {
   void SetReceiving(bool on) override;
   bool Send(std::span<const memory::GuestSlice> frame) override;
   int64_t Receive(std::span<const memory::GuestSlice> buffers, std::span<uint8_t> spill) override;
-  void SetOffloads(uint64_t guest_offloads) override;
+  Status SetOffloads(uint64_t guest_offloads) override;
   void SetAttached(bool attached) override;
 
  private:
@@ -28,6 +28,10 @@ class TapPort final : public PacketPort {
   std::optional<bool> attached_;  // not known at first: a predecessor may have detached the queue
   std::vector<iovec> iovecs_;     // kept for its room
 };
+
+// The TUN_F_* flags for what a driver can finish itself (VIRTIO_NET_F_GUEST_* bits), as far as the
+// kernel takes them.
+unsigned TunOffloads(uint64_t features);
 
 // VIRTIO_NET_F_* bits of offloads that the tap (and this kernel) can do. Leaves all of the tap's
 // switched off.

@@ -62,6 +62,24 @@ TEST_F(TapPortTest, ProbesOffloads) {
   EXPECT_TRUE(features & virtio::FeatureBit(VIRTIO_NET_F_HOST_TSO6));
 }
 
+// What the kernel refuses in part it refuses whole.
+TEST_F(TapPortTest, AnyPartOfTheOffloadsCanBeSet) {
+  auto tap = sys::MakeTap("parts", 1);
+  ASSERT_TRUE(tap.has_value()) << tap.error().ToString();
+  const uint64_t features = ProbeTapFeatures(tap->queues[0]) & kGuestOffloads;
+  TapPort port(std::move(tap->queues[0]));
+  std::vector<uint64_t> bits;
+  for (unsigned bit = 0; bit < 64; ++bit) {
+    if ((features >> bit & 1) != 0) bits.push_back(virtio::FeatureBit(bit));
+  }
+  for (uint64_t part = 0; part < uint64_t{1} << bits.size(); ++part) {
+    uint64_t some = 0;
+    for (size_t i = 0; i < bits.size(); ++i) some |= (part >> i & 1) != 0 ? bits[i] : 0;
+    const Status set = port.SetOffloads(some);
+    EXPECT_TRUE(set.has_value()) << std::hex << some << ": " << set.error().ToString();
+  }
+}
+
 TEST_F(TapPortTest, MovesFramesBothWays) {
   auto tap = sys::MakeTap("wire", 1);
   ASSERT_TRUE(tap.has_value()) << tap.error().ToString();
@@ -133,6 +151,17 @@ TEST_F(TapPortTest, ModulePreparesAndCreates) {
     EXPECT_EQ(config[0] & 3, 2);
     EXPECT_EQ(config[10] | config[11] << 8, 1500);
   }
+}
+
+TEST(TunOffloads, UdpSegmentsOfBothKindsOrNone) {
+  using virtio::FeatureBit;
+  constexpr uint64_t kSums = FeatureBit(VIRTIO_NET_F_GUEST_CSUM);
+  constexpr uint64_t kOf4 = FeatureBit(kFeatureGuestUso4);
+  constexpr uint64_t kOf6 = FeatureBit(kFeatureGuestUso6);
+  EXPECT_EQ(TunOffloads(kSums | kOf4), unsigned{TUN_F_CSUM});
+  EXPECT_EQ(TunOffloads(kSums | kOf6), unsigned{TUN_F_CSUM});
+  EXPECT_EQ(TunOffloads(kSums | kOf4 | kOf6), TUN_F_CSUM | kTunUso4 | kTunUso6);
+  EXPECT_EQ(TunOffloads(kOf4 | kOf6), 0u);
 }
 
 TEST(NetModule, SaysWhatIsWrong) {

@@ -193,7 +193,6 @@ std::optional<DnsQuery> ParseDnsQuery(std::span<const uint8_t> message) {
 std::optional<DnsAnswer> ParseDnsAnswer(std::span<const uint8_t> message, const DnsQuery& query) {
   Reader reader(message);
   Header header;
-  std::string name;
   if (!ReadHeader(reader, header) || (header.flags & kAnswerFlag) == 0 || header.questions != 1 ||
       message.size() < kHeaderBytes + query.question.size() ||
       !std::equal(query.question.begin(), query.question.end(), message.begin() + kHeaderBytes,

@@ -100,6 +100,7 @@ Status SlirpPort::ChangeForward(bool add, std::string_view text) {
 
 std::vector<std::string> SlirpPort::Forwards() const {
   std::vector<std::string> texts;
+  texts.reserve(forwards_.size());
   for (const config::HostForward& forward : forwards_) texts.push_back(forward.ToString());
   return texts;
 }
@@ -114,8 +115,9 @@ void SlirpPort::SetReceiving(bool on) {
   if (on && !queue_.empty()) ScheduleReadable();
 }
 
-void SlirpPort::SetOffloads(uint64_t guest_offloads) {
+Status SlirpPort::SetOffloads(uint64_t guest_offloads) {
   checksums_trusted_ = (guest_offloads & virtio::FeatureBit(VIRTIO_NET_F_GUEST_CSUM)) != 0;
+  return {};
 }
 
 bool SlirpPort::Send(std::span<const memory::GuestSlice> slices) {

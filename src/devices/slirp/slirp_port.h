@@ -39,7 +39,7 @@ class SlirpPort final : public net::PacketPort {
   void SetReceiving(bool on) override;
   bool Send(std::span<const memory::GuestSlice> frame) override;
   int64_t Receive(std::span<const memory::GuestSlice> buffers, std::span<uint8_t> spill) override;
-  void SetOffloads(uint64_t guest_offloads) override;
+  Status SetOffloads(uint64_t guest_offloads) override;
   void SetAttached(bool) override {}
   Status ChangeForward(bool add, std::string_view forward) override;
   std::vector<std::string> Forwards() const override;

@@ -167,7 +167,7 @@ TEST_F(SlirpPortTest, APortThatIsTakenIsAnErrorWithRemedy) {
 
 TEST_F(SlirpPortTest, ChecksumsAreVouchedForWhenTheDriverTakesThat) {
   MakeReady({});
-  port_->SetOffloads(virtio::FeatureBit(VIRTIO_NET_F_GUEST_CSUM));
+  ASSERT_TRUE(port_->SetOffloads(virtio::FeatureBit(VIRTIO_NET_F_GUEST_CSUM)).has_value());
   EXPECT_TRUE(Send(Echo(kGuest, "10.0.2.2")));
   ASSERT_TRUE(loop_.RunUntil([&] { return !frames_.empty(); }));
   EXPECT_EQ(frames_[0][0], VIRTIO_NET_HDR_F_DATA_VALID);

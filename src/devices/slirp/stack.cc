@@ -255,7 +255,8 @@ Status Stack::AddForward(const config::HostForward& forward) {
       : error == EACCES   ? "; ports below net.ipv4.ip_unprivileged_port_start need another number"
       : error == EADDRNOTAVAIL ? "; the host has no such address"
                                : "";
-  return FailErrno("hostfwd={}: {}{}", forward.ToString(), strerrordesc_np(error), remedy);
+  return Fail(Error::FromErrno(error, "").kind(), "hostfwd={}: {}{}", forward.ToString(),
+              strerrordesc_np(error), remedy);
 }
 
 Status Stack::RemoveForward(const config::HostForward& forward) {

@@ -139,6 +139,8 @@ bool Stream::wants_to_read() const {
 }
 
 size_t Stream::ReadInto(std::span<const iovec> buffers) {
+  // What is read into no room looks like the end.
+  if (buffers.empty()) return 0;
   const ssize_t got = sys::RetryEintr(
       [&] { return readv(socket_.get(), buffers.data(), static_cast<int>(buffers.size())); });
   if (got > 0) return static_cast<size_t>(got);

@@ -203,7 +203,12 @@ void StreamTable::Settle(const Handle& stream) {
   if (stream->told_all() && stream->deadline == event::Clock::time_point{}) {
     SetDeadline(*stream, kAnswerTimeout);
   }
-  if (stream->HasOutput()) Enqueue(*stream);
+  if (stream->HasOutput()) {
+    Enqueue(*stream);
+  } else {
+    // It may have been queued: the guest can shrink its window, or shut down.
+    Dequeue(*stream);
+  }
   stream->UpdateInterest(!stream->queued);
 }
 
@@ -226,16 +231,14 @@ void StreamTable::Abort(const Handle& stream) {
   Retire(stream);
 }
 
-void StreamTable::Retire(const Handle& stream) {
-  // The caller's handle may be the table's own.
-  const Handle keep = stream;
-  Dequeue(*keep);
-  streams_.erase(keep->ports().key());
-  if (!keep->has_waiting()) return keep->Close();
-  keep->SetState(State::kLingering);
-  keep->UpdateInterest(false);
-  lingering_.push_back(keep);
-  SetDeadline(*keep, kLingerTimeout);
+void StreamTable::Retire(Handle stream) {
+  Dequeue(*stream);
+  streams_.erase(stream->ports().key());
+  if (!stream->has_waiting()) return stream->Close();
+  stream->SetState(State::kLingering);
+  stream->UpdateInterest(false);
+  SetDeadline(*stream, kLingerTimeout);
+  lingering_.push_back(std::move(stream));
 }
 
 void StreamTable::AnswerReset(const PacketHeader& to) {

@@ -72,8 +72,9 @@ class StreamTable {
   void Dequeue(Stream& stream);
   // Tells the guest that the stream is no more, and forgets it.
   void Abort(const Handle& stream);
-  // Forgets the stream on the guest's side; what it has sent is still delivered.
-  void Retire(const Handle& stream);
+  // Forgets the stream on the guest's side; what it has sent is still delivered. Takes a handle of
+  // its own, as the caller's may be the table's.
+  void Retire(Handle stream);
   void AnswerReset(const PacketHeader& to);
   void SetDeadline(Stream& stream, event::Clock::duration delay);
   void OnSweep();

@@ -102,6 +102,29 @@ TEST_P(VsockDeviceTest, TheGuestsWindowIsKept) {
   EXPECT_EQ(got, 5000u);
 }
 
+// Bytes are on their way, but have no buffer yet, when the guest takes its window back.
+TEST_P(VsockDeviceTest, AWindowThatShrinksIsNotTheEnd) {
+  Start();
+  GiveBuffers(1);
+  Open();
+  WriteHost("later");
+  PacketHeader update = Header(VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+  update.buf_alloc = 0;
+  Send(update);
+  GiveBuffers(8);
+  EXPECT_EQ(Ops(), std::vector<int>{});
+  std::string got;
+  for (const uint32_t window : {2u, kGuestWindow}) {
+    update.buf_alloc = window;
+    Send(update);
+    for (const Packet& packet : Packets()) {
+      EXPECT_EQ(packet.header.op.value(), VIRTIO_VSOCK_OP_RW);
+      got += packet.payload;
+    }
+    EXPECT_EQ(got, window == 2 ? "la" : "later");
+  }
+}
+
 TEST_P(VsockDeviceTest, WithoutBuffersTheSocketFillsUp) {
   Start();
   GiveBuffers(1);

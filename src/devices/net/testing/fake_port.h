@@ -19,6 +19,7 @@ struct FakeWire {
   bool attached = false;
   uint64_t offloads = 0;
   bool refuse = false;  // to send
+  bool refuse_offloads = false;
   int error = 0;        // for Receive: a positive errno
   size_t receives = 0;  // calls of Receive
   std::function<void()> readable;
@@ -60,7 +61,11 @@ class FakePort final : public PacketPort {
     std::copy_n(left.begin(), std::min(left.size(), spill.size()), spill.begin());
     return static_cast<int64_t>(frame.size());
   }
-  void SetOffloads(uint64_t guest_offloads) override { wire_.offloads = guest_offloads; }
+  Status SetOffloads(uint64_t guest_offloads) override {
+    if (wire_.refuse_offloads) return Fail(ErrorKind::kInvalidArgument, "no such offloads");
+    wire_.offloads = guest_offloads;
+    return {};
+  }
   void SetAttached(bool attached) override { wire_.attached = attached; }
 
  private:
