@@ -51,9 +51,9 @@ class ScopedCaller {
   bool group_changed_ = false;
 };
 
-// Whether the calling thread's writes, truncations and changes of owner keep the set-user-id and
-// set-group-id bits (CAP_FSETID). Remembered for each thread, so that a run of equal calls costs
-// nothing.
+// Whether the calling thread's writes, truncations, new files and lists of access rights keep the
+// set-user-id and set-group-id bits (CAP_FSETID). Holds until the next call, so that whatever may
+// clear such bits says it first. A run of equal calls costs nothing.
 void KeepSetIdBits(bool keep);
 
 }  // namespace crosvm::shared_dir

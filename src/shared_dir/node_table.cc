@@ -1,8 +1,11 @@
 #include "shared_dir/node_table.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 #include "sys/memfd.h"
@@ -13,7 +16,7 @@ namespace {
 constexpr uint64_t kMagic = 0x31656572'74646f6eULL;
 constexpr size_t kHeaderBytes = 4096;
 constexpr size_t kInlineName = 64;
-constexpr size_t kMoreName = 120;
+constexpr size_t kMoreName = 116;
 constexpr size_t kRecordBytes = 128;
 
 enum RecordState : uint8_t { kFree = 0, kLive = 1, kMore = 2 };
@@ -29,8 +32,8 @@ static_assert(sizeof(Header) <= kHeaderBytes);
 struct MoreName {
   char text[kMoreName];
   uint32_t next;
-  uint16_t reserved;
-  uint8_t reserved2;
+  uint32_t generation;  // where Record has it, and its
+  uint8_t reserved[3];
   uint8_t state;
 };
 static_assert(sizeof(MoreName) == kRecordBytes);
@@ -59,24 +62,18 @@ struct NodeTable::Record {
   int64_t birth;
   uint64_t references;
   uint64_t parent;
-  uint32_t generation;
   uint32_t more;  // slot of the rest of the name; 0: none
-  char name[kInlineName];
-  uint64_t reserved;
   uint16_t type;
   uint8_t name_length;
   NameState name_state;
+  char name[kInlineName];
+  uint64_t held;        // a node on which this one has a reference; 0: none
+  uint32_t generation;  // counts the nodes that the record was
   uint8_t reserved2[3];
   uint8_t state;
 
   FileKey key() const { return {.device = device, .inode = inode, .birth = birth, .type = type}; }
 };
-
-// False also for a long name, which is not compared.
-bool NodeTable::HasName(const Record& record, NodeId parent, std::string_view name) {
-  return record.parent == parent && record.name_length == name.size() &&
-         name.size() <= kInlineName && memcmp(record.name, name.data(), name.size()) == 0;
-}
 
 int CheckName(std::string_view name) {
   if (name.empty()) return ENOENT;
@@ -99,6 +96,8 @@ uint64_t NodeTable::StateBytes(uint32_t capacity) {
 Result<std::unique_ptr<NodeTable>> NodeTable::Create(sys::BorrowedFd state, uint32_t capacity,
                                                      const FileKey& root) {
   static_assert(sizeof(Record) == kRecordBytes);
+  static_assert(offsetof(Record, generation) == offsetof(MoreName, generation) &&
+                offsetof(Record, state) == offsetof(MoreName, state));
   const uint64_t bytes = StateBytes(capacity);
   if (!sys::IsShrinkSealed(state, bytes)) {
     return Fail(ErrorKind::kInvalidArgument, "the memory of a shared directory is no sealed memfd");
@@ -169,13 +168,7 @@ void NodeTable::Recover() {
     for (uint32_t row = 0; row < shard.fresh; ++row) {
       const uint32_t slot = row * static_cast<uint32_t>(kShards) + index;
       if (slot == 0) continue;
-      if (!RecoverRecord(shard, slot)) continue;
-      used[row] = true;
-      for (uint32_t more = At(slot).more; more != 0;) {
-        used[more / kShards] = true;
-        // SAFETY: RecoverRecord() has checked the chain.
-        more = reinterpret_cast<const MoreName&>(At(more)).next;
-      }
+      RecoverRecord(shard, slot, used);
     }
     for (uint32_t row = 0; row < shard.fresh; ++row) {
       const uint32_t slot = row * static_cast<uint32_t>(kShards) + index;
@@ -186,44 +179,37 @@ void NodeTable::Recover() {
   }
 }
 
-bool NodeTable::RecoverRecord(Shard& shard, uint32_t slot) {
+void NodeTable::RecoverRecord(Shard& shard, uint32_t slot, std::vector<bool>& used) {
   Record& record = At(slot);
   if (record.state != kLive || record.references == 0 || record.parent == 0 ||
       record.name_length == 0 || &ShardOfKey(record.key()) != &shard) {
-    return false;
+    return;
   }
   size_t left = record.name_length > kInlineName ? record.name_length - kInlineName : 0;
+  std::array<uint32_t, (kMaxName - kInlineName + kMoreName - 1) / kMoreName> chain;
+  size_t links = 0;
   uint32_t more = record.more;
-  if (left == 0 && more != 0) return false;
   while (left > 0) {
+    // A part that another name has too would be freed twice, and be somebody else's in between.
     if (more == 0 || more >= capacity_ || more % kShards != slot % kShards ||
-        more / kShards >= shard.fresh || At(more).state != kMore) {
-      return false;
+        more / kShards >= shard.fresh || used[more / kShards] || At(more).state != kMore ||
+        std::find(chain.begin(), chain.begin() + links, more) != chain.begin() + links) {
+      return;
     }
+    chain[links++] = more;
     left -= std::min(left, kMoreName);
     // SAFETY: both kinds of record have the same size, and their state at the same place.
     more = reinterpret_cast<const MoreName&>(At(more)).next;
   }
-  if (more != 0) return false;
-  const OrErrno<NodePlace> place = [&]() -> OrErrno<NodePlace> {
-    NodePlace read;
-    read.name_length = record.name_length;
-    size_t done = std::min<size_t>(record.name_length, kInlineName);
-    memcpy(read.name_bytes.data(), record.name, done);
-    for (uint32_t next = record.more; next != 0;) {
-      // SAFETY: as above.
-      const auto& rest = reinterpret_cast<const MoreName&>(At(next));
-      const size_t piece = std::min(record.name_length - done, kMoreName);
-      memcpy(read.name_bytes.data() + done, rest.text, piece);
-      done += piece;
-      next = rest.next;
-    }
-    return read;
-  }();
-  if (CheckName(place->name()) != 0) return false;
-  if (!shard.by_key.emplace(record.key(), slot).second) return false;
+  if (more != 0) return;
+  NodePlace place;
+  ReadName(record, place);
+  if (CheckName(place.name()) != 0) return;
+  if (record.name_state > NameState::kRemoved) record.name_state = NameState::kThere;
+  if (!shard.by_key.emplace(record.key(), slot).second) return;
   ++shard.live;
-  return true;
+  used[slot / kShards] = true;
+  for (size_t i = 0; i < links; ++i) used[chain[i] / kShards] = true;
 }
 
 // --- records -------------------------------------------------------------------------------------
@@ -262,6 +248,30 @@ void NodeTable::FreeName(Shard& shard, Record& record) {
   record.name_length = 0;
 }
 
+void NodeTable::ReadName(const Record& record, NodePlace& place) const {
+  place.name_length = record.name_length;
+  size_t done = std::min<size_t>(record.name_length, kInlineName);
+  memcpy(place.name_bytes.data(), record.name, done);
+  for (uint32_t more = record.more; more != 0 && done < record.name_length;) {
+    // SAFETY: both kinds of record have the same size.
+    const auto& rest = reinterpret_cast<const MoreName&>(At(more));
+    const size_t piece = std::min(record.name_length - done, kMoreName);
+    memcpy(place.name_bytes.data() + done, rest.text, piece);
+    done += piece;
+    more = rest.next;
+  }
+}
+
+bool NodeTable::HasName(const Record& record, NodeId parent, std::string_view name) const {
+  if (record.parent != parent || record.name_length != name.size()) return false;
+  const std::string_view first = name.substr(0, kInlineName);
+  if (memcmp(record.name, first.data(), first.size()) != 0) return false;
+  if (first.size() == name.size()) return true;
+  NodePlace place;
+  ReadName(record, place);
+  return place.name() == name;
+}
+
 bool NodeTable::SetName(Shard& shard, Record& record, std::string_view name) {
   FreeName(shard, record);
   const std::string_view first = name.substr(0, kInlineName);
@@ -273,8 +283,6 @@ bool NodeTable::SetName(Shard& shard, Record& record, std::string_view name) {
     // SAFETY: as above.
     auto& more = reinterpret_cast<MoreName&>(At(*slot));
     const std::string_view piece = rest.substr(0, kMoreName);
-    // Overwrites the generation of the record that this was: node numbers are told apart within a
-    // guest's own mistakes only, nothing rests on them.
     memcpy(more.text, piece.data(), piece.size());
     more.next = 0;
     more.state = kMore;
@@ -322,6 +330,7 @@ OrErrno<NodeId> NodeTable::Intern(const FileKey& key, NodeId parent, std::string
   record.type = key.type;
   record.parent = parent;
   record.name_state = NameState::kThere;
+  record.held = 0;
   record.references = 1;
   // A successor takes only what is complete. ORDERING: against this process' death alone, so the
   // compiler's order is all that matters.
@@ -349,17 +358,7 @@ OrErrno<NodePlace> NodeTable::Place(NodeId node) {
   place.key = record->key();
   place.state = record->name_state;
   place.parent = record->parent;
-  place.name_length = record->name_length;
-  size_t done = std::min<size_t>(record->name_length, kInlineName);
-  memcpy(place.name_bytes.data(), record->name, done);
-  for (uint32_t more = record->more; more != 0 && done < record->name_length;) {
-    // SAFETY: both kinds of record have the same size.
-    const auto& rest = reinterpret_cast<const MoreName&>(At(more));
-    const size_t piece = std::min(record->name_length - done, kMoreName);
-    memcpy(place.name_bytes.data() + done, rest.text, piece);
-    done += piece;
-    more = rest.next;
-  }
+  ReadName(*record, place);
   return place;
 }
 
@@ -380,20 +379,28 @@ void NodeTable::SetNameState(NodeId node, NodeId parent, std::string_view name, 
   if (record != nullptr && HasName(*record, parent, name)) record->name_state = state;
 }
 
-bool NodeTable::Forget(NodeId node, uint64_t references) {
-  if (node == kRootNode) return false;
+std::optional<NodeId> NodeTable::Forget(NodeId node, uint64_t references) {
+  if (node == kRootNode) return std::nullopt;
   Shard& shard = shards_[ShardOf(node)];
   MutexLock lock(shard.mutex);
   Record* const record = Validate(node);
-  if (record == nullptr) return false;
+  if (record == nullptr) return std::nullopt;
   record->references -= std::min(record->references, references);
-  if (record->references > 0) return false;
+  if (record->references > 0) return std::nullopt;
   const uint32_t slot = static_cast<uint32_t>(node) - 1;
+  const NodeId held = record->held;
   shard.by_key.erase(record->key());
   FreeName(shard, *record);
   Release(shard, slot);
   --shard.live;
-  return true;
+  return held;
+}
+
+NodeId NodeTable::Hold(NodeId node, NodeId held) {
+  Shard& shard = shards_[ShardOf(node)];
+  MutexLock lock(shard.mutex);
+  Record* const record = Validate(node);
+  return record == nullptr ? held : std::exchange(record->held, held);
 }
 
 OkOrErrno NodeTable::Reference(NodeId node) {
@@ -409,6 +416,7 @@ void NodeTable::Clear() {
   for (Shard& shard : shards_) {
     MutexLock lock(shard.mutex);
     std::vector<uint32_t> slots;
+    slots.reserve(shard.by_key.size());
     for (const auto& [key, slot] : shard.by_key) slots.push_back(slot);
     for (const uint32_t slot : slots) {
       FreeName(shard, At(slot));

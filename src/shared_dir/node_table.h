@@ -86,12 +86,15 @@ class NodeTable {
   OrErrno<NodePlace> Place(NodeId node);
   // The file is now called so (a rename of ours), if it is a node.
   void Moved(const FileKey& key, NodeId parent, std::string_view name);
-  // Ignored when the node was found under another name last, and for a name that does not fit a
-  // record (more than 64 bytes).
+  // Ignored when the node was found under another name last.
   void SetNameState(NodeId node, NodeId parent, std::string_view name, NameState state);
-  // True when that was the last reference and the node is gone. More references than there are
-  // count as all; the root stays.
-  bool Forget(NodeId node, uint64_t references);
+  // Set when that was the last reference and the node is gone: to what Hold() said, or 0. More
+  // references than there are count as all; the root stays.
+  std::optional<NodeId> Forget(NodeId node, uint64_t references);
+  // What `node` holds from now on is a reference on `held`, which the caller has taken. Gives what
+  // it has held so far (0: nothing), whose reference the caller gives back; `held` itself when
+  // there is no such node.
+  NodeId Hold(NodeId node, NodeId held);
   // One reference more, as a successor's open file holds; ESTALE likewise.
   OkOrErrno Reference(NodeId node);
   // Everything but the root (the guest has unmounted).
@@ -117,7 +120,9 @@ class NodeTable {
 
   NodeTable(sys::MappedRegion region, uint32_t capacity);
   void Recover();
-  bool RecoverRecord(Shard& shard, uint32_t slot) CROSVM_REQUIRES(shard.mutex);
+  // Takes the record over if it makes sense, and notes the rows of the shard that it uses.
+  void RecoverRecord(Shard& shard, uint32_t slot, std::vector<bool>& used)
+      CROSVM_REQUIRES(shard.mutex);
   Record& At(uint32_t slot) const;
   Shard& ShardOfSlot(uint32_t slot) { return shards_[slot % kShards]; }
   Shard& ShardOfKey(const FileKey& key);
@@ -125,7 +130,9 @@ class NodeTable {
   void Release(Shard& shard, uint32_t slot) CROSVM_REQUIRES(shard.mutex);
   bool SetName(Shard& shard, Record& record, std::string_view name) CROSVM_REQUIRES(shard.mutex);
   void FreeName(Shard& shard, Record& record) CROSVM_REQUIRES(shard.mutex);
-  static bool HasName(const Record& record, NodeId parent, std::string_view name);
+  bool HasName(const Record& record, NodeId parent, std::string_view name) const;
+  // Copies the whole name of a node.
+  void ReadName(const Record& record, NodePlace& place) const;
   // Null for a number that is no node of this shard.
   Record* Validate(NodeId node) const;
   static NodeId IdOf(const Record& record, uint32_t slot);

@@ -34,6 +34,17 @@ class NodeTableTest : public ::testing::Test {
     ASSERT_TRUE(table.has_value()) << table.error().ToString();
     table_ = std::move(*table);
   }
+  // Inode numbers of files that share a shard; none of them is known afterwards.
+  std::vector<uint64_t> KeysOfOneShard(size_t count) {
+    std::vector<uint64_t> keys;
+    for (uint64_t inode = 100; keys.size() < count; ++inode) {
+      const NodeId node = *table_->Intern(Key(inode), kRootNode, "x");
+      if (NodeTable::ShardOf(node) == 5) keys.push_back(inode);
+      table_->Forget(node, 1);
+    }
+    return keys;
+  }
+
   sys::UniqueFd state_;
   std::unique_ptr<NodeTable> table_;
 };
@@ -65,6 +76,28 @@ TEST_F(NodeTableTest, NodeNumbersAreNotReusedAtOnce) {
     const NodeId node = *table_->Intern(Key(10), kRootNode, "a");
     EXPECT_TRUE(seen.insert(node).second);
     EXPECT_TRUE(table_->Forget(node, 1));
+  }
+}
+
+// Nor when a record was part of a long name meanwhile.
+TEST_F(NodeTableTest, NodeNumbersAreNotReusedAfterLongNames) {
+  const std::vector<uint64_t> keys = KeysOfOneShard(8);
+  std::mt19937 random(1);
+  std::set<NodeId> seen;
+  std::vector<NodeId> nodes(keys.size());
+  for (int i = 0; i < 2000; ++i) {
+    const size_t which = random() % keys.size();
+    NodeId& node = nodes[which];
+    if (node != 0) {
+      EXPECT_TRUE(table_->Forget(node, 1));
+      node = 0;
+      continue;
+    }
+    const auto made =
+        table_->Intern(Key(keys[which]), kRootNode, std::string(1 + random() % 255, 'n'));
+    if (!made.has_value()) continue;
+    node = *made;
+    EXPECT_TRUE(seen.insert(node).second) << node;
   }
 }
 
@@ -155,6 +188,34 @@ TEST_F(NodeTableTest, Hostile_ADamagedTable) {
     for (uint64_t i = 0; i < 100; ++i) {
       (void)table_->Intern(Key(100 + i), kRootNode, std::string(1 + i, 'n'));
     }
+  }
+}
+
+TEST_F(NodeTableTest, Hostile_TwoNamesThatShareAPart) {
+  const std::vector<uint64_t> keys = KeysOfOneShard(4);
+  const std::string name(200, 'n');
+  const NodeId first = *table_->Intern(Key(keys[0]), kRootNode, name);
+  const NodeId second = *table_->Intern(Key(keys[1]), kRootNode, name);
+  const uint64_t bytes = NodeTable::StateBytes(kCapacity);
+  sys::MappedRegion region =
+      *sys::MappedRegion::Shared(state_, 0, bytes, sys::MapAccess::kReadWrite);
+  // As node_table.cc lays them out.
+  const auto more = [&](NodeId node) {
+    return region.data() + 4096 + (static_cast<uint32_t>(node) - 1) * 128 + 40;
+  };
+  memcpy(more(second), more(first), sizeof(uint32_t));
+  Make();
+  EXPECT_NE(table_->Place(first).has_value(), table_->Place(second).has_value());
+  // Nothing is handed out twice.
+  table_->Forget(first, 1);
+  table_->Forget(second, 1);
+  std::vector<NodeId> nodes;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    nodes.push_back(
+        *table_->Intern(Key(keys[i]), kRootNode, std::string(200, static_cast<char>('a' + i))));
+  }
+  for (size_t i = 0; i < keys.size(); ++i) {
+    EXPECT_EQ(table_->Place(nodes[i])->name(), std::string(200, static_cast<char>('a' + i)));
   }
 }
 

@@ -4,14 +4,15 @@
 #include <linux/capability.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <memory>
 #include <thread>
 
+#include "jail/self_fds.h"
 #include "shared_dir/identity.h"
-#include "shared_dir/share.h"
 #include "sys/file.h"
 
 namespace crosvm::shared_dir {
@@ -28,6 +29,16 @@ Result<std::string> RealPath(const std::string& path) {
   const std::unique_ptr<char, decltype(&free)> real(realpath(path.c_str(), nullptr), &free);
   if (!real) return FailErrno("the shared directory {}", path);
   return std::string(real.get());
+}
+
+// In a jail the directory is the root, as a mount of its own that is nosuid, nodev and, where asked
+// for, read-only; the descriptor from outside is of the host's mount.
+Result<sys::UniqueFd> InsideJail(sys::UniqueFd outside) {
+  sys::UniqueFd root = TRY(sys::Open("/", O_PATH | O_DIRECTORY));
+  const struct stat there = TRY(sys::Stat(outside));
+  const struct stat here = TRY(sys::Stat(root));
+  const bool same = there.st_dev == here.st_dev && there.st_ino == here.st_ino;
+  return same ? std::move(root) : std::move(outside);
 }
 
 }  // namespace
@@ -74,6 +85,13 @@ Result<PreparedShare> PrepareShare(const PrepareOptions& options) {
   // Twice as many are kept while those that have no name any more are among them.
   share.max_descriptors = std::max<uint32_t>(NodeTable::kShards, share.max_descriptors / 2);
   return share;
+}
+
+Result<std::unique_ptr<Share>> OpenShare(sys::UniqueFd root, sys::BorrowedFd self_fds,
+                                         sys::BorrowedFd state, const ShareOptions& options) {
+  sys::UniqueFd inside = TRY(InsideJail(std::move(root)));
+  sys::UniqueFd own = self_fds.valid() ? TRY(self_fds.Dup()) : TRY(jail::OpenSelfFds());
+  return Share::Create(std::move(inside), std::move(own), state, options);
 }
 
 uint32_t DefaultThreads() {

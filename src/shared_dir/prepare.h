@@ -1,13 +1,16 @@
 // What the VMM opens and decides for a device that serves a shared directory, with the user's
-// rights. The device module turns it into its start message and its jail's needs.
+// rights. The device module turns it into its start message and its jail's needs; in the device
+// process OpenShare() makes the share of it.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "jail/spawn.h"
+#include "shared_dir/share.h"
 #include "sys/fd.h"
 
 namespace crosvm::shared_dir {
@@ -34,6 +37,11 @@ struct PreparedShare {
 
 // The error names the path or the option.
 Result<PreparedShare> PrepareShare(const PrepareOptions& options);
+
+// `root` and `state` are those of PreparedShare. `self_fds`: jail::OpenSelfFds() from before the
+// jail, or invalid where there is none.
+Result<std::unique_ptr<Share>> OpenShare(sys::UniqueFd root, sys::BorrowedFd self_fds,
+                                         sys::BorrowedFd state, const ShareOptions& options);
 
 // Threads for a share when the user names no number.
 uint32_t DefaultThreads();

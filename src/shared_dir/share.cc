@@ -31,12 +31,15 @@ bool Writes(int flags) {
 }  // namespace
 
 FileKey KeyOf(const struct statx& attributes) {
+  constexpr uint64_t kNano = 1'000'000'000;
   FileKey key;
   key.device = (uint64_t{attributes.stx_dev_major} << 32) | attributes.stx_dev_minor;
   key.inode = attributes.stx_ino;
   key.type = attributes.stx_mode & S_IFMT;
   if ((attributes.stx_mask & STATX_BTIME) != 0) {
-    key.birth = attributes.stx_btime.tv_sec * 1'000'000'000 + attributes.stx_btime.tv_nsec;
+    // Wraps around after the year 2262, which a damaged disk can come up with: any number will do.
+    key.birth = static_cast<int64_t>(static_cast<uint64_t>(attributes.stx_btime.tv_sec) * kNano +
+                                     attributes.stx_btime.tv_nsec);
   }
   return key;
 }
@@ -172,15 +175,25 @@ std::optional<KnownName> Share::KnownUnder(NodeId parent, std::string_view name)
   KnownName known{.node = *node,
                   .inode = attributes->stx_ino,
                   .last = attributes->stx_nlink == 1 || S_ISDIR(attributes->stx_mode)};
-  Shard& shard = ShardOf(*node);
-  MutexLock lock(shard.mutex);
-  known.open = shard.open.contains(*node);
+  known.open = IsOpen(*node);
   return known;
+}
+
+bool Share::IsOpen(NodeId node) {
+  Shard& shard = ShardOf(node);
+  MutexLock lock(shard.mutex);
+  return shard.open.contains(node);
 }
 
 void Share::ForgetName(const KnownName& known, NodeId parent, std::string_view name) {
   nodes_->SetNameState(known.node, parent, name,
                        known.last ? NameState::kRemoved : NameState::kElsewhere);
+}
+
+bool Share::IsFile(NodeId node, sys::BorrowedFd file) {
+  const OrErrno<NodePlace> place = nodes_->Place(node);
+  const OrErrno<struct statx> attributes = StatFile(file);
+  return place.has_value() && attributes.has_value() && KeyOf(*attributes) == place->key;
 }
 
 bool Share::NameLost(NodeId node) {
@@ -196,8 +209,25 @@ OrErrno<sys::UniqueFd> Share::Reopen(sys::BorrowedFd file, int flags) {
 
 // --- lookup --------------------------------------------------------------------------------------
 
+void Share::HoldParent(NodeId node, NodeId parent) {
+  // The root stays anyway, and a node that is its own parent is a damaged table's.
+  if (!options_.hold_parents || node == kRootNode || node == parent) return;
+  // The reference comes first and goes last: should the process die in between, it costs a record
+  // until the client goes, and no file.
+  const bool held = parent != kRootNode && nodes_->Reference(parent).has_value();
+  const NodeId before = nodes_->Hold(node, held ? parent : 0);
+  if (before != 0) Forget(before, 1);
+}
+
+void Share::Moved(const FileKey& key, NodeId parent, std::string_view name) {
+  nodes_->Moved(key, parent, name);
+  if (!options_.hold_parents) return;
+  if (const std::optional<NodeId> node = nodes_->Find(key)) HoldParent(*node, parent);
+}
+
 OrErrno<Found> Share::Enter(NodeId parent, std::string_view name, const struct statx& attributes) {
   const NodeId node = TRY(nodes_->Intern(KeyOf(attributes), parent, name));
+  HoldParent(node, parent);
   return Found{.node = node, .attributes = attributes};
 }
 
@@ -247,16 +277,22 @@ std::optional<std::string> Share::FindFolded(sys::BorrowedFd directory, std::str
 }
 
 void Share::Forget(NodeId node, uint64_t references) {
-  if (!nodes_->Forget(node, references)) return;
-  Shard& shard = ShardOf(node);
-  Descriptor closed;  // outside the lock
-  MutexLock lock(shard.mutex);
-  const auto kept = shard.kept.find(node);
-  if (kept == shard.kept.end()) return;
-  closed = std::move(kept->second->file);
-  shard.recent.erase(kept->second);
-  shard.kept.erase(kept);
-  kept_.fetch_sub(1, std::memory_order_relaxed);  // ORDERING: a statistic
+  while (const std::optional<NodeId> held = nodes_->Forget(node, references)) {
+    {
+      Shard& shard = ShardOf(node);
+      Descriptor closed;  // outside the lock
+      MutexLock lock(shard.mutex);
+      if (const auto kept = shard.kept.find(node); kept != shard.kept.end()) {
+        closed = std::move(kept->second->file);
+        shard.recent.erase(kept->second);
+        shard.kept.erase(kept);
+        kept_.fetch_sub(1, std::memory_order_relaxed);  // ORDERING: a statistic
+      }
+    }
+    if (*held == 0) return;
+    node = *held;
+    references = 1;
+  }
 }
 
 void Share::ForgetAll() {
@@ -319,7 +355,10 @@ OrErrno<struct statx> Share::Change(NodeId node, sys::BorrowedFd file,
   const Descriptor located = TRY(Locate(node));
   const sys::BorrowedFd fd = *located;
   if (change.user || change.group) {
-    // The order of chown(2) and chmod(2) matters: the first clears the set-id bits.
+    // The order of chown(2) and chmod(2) matters: the first clears the set-id bits, whoever asks.
+    // What it leaves to a privilege is for the guest's kernel to decide, which knows its callers'
+    // groups.
+    KeepSetIdBits(true);
     if (fchownat(fd.get(), "", change.user.value_or(static_cast<uid_t>(-1)),
                  change.group.value_or(static_cast<gid_t>(-1)), AT_EMPTY_PATH) != 0) {
       // An id that the host does not have under this map.
@@ -386,6 +425,7 @@ OrErrno<Created> Share::Create(const Caller& caller, NodeId parent, std::string_
   TRY(CheckChange(name));
   const Descriptor directory = TRY(Locate(parent));
   const int how = (flags & (kOpenFlags | O_EXCL) & ~O_DIRECTORY) | O_CREAT | O_NONBLOCK | O_NOCTTY;
+  if ((flags & O_TRUNC) == 0) KeepSetIdBits(true);
   OrErrno<sys::UniqueFd> file = [&] {
     const ScopedCaller as(caller);
     return OpenBeneath(*directory, CName(name).text(), how, mode & 07777);
@@ -400,6 +440,7 @@ OrErrno<Created> Share::Create(const Caller& caller, NodeId parent, std::string_
 OrErrno<Created> Share::CreateUnnamed(const Caller& caller, NodeId parent, int flags, mode_t mode) {
   if (options_.read_only) return Refuse(EROFS);
   const Descriptor directory = TRY(Locate(parent));
+  KeepSetIdBits(true);
   OrErrno<sys::UniqueFd> file = [&] {
     const ScopedCaller as(caller);
     // O_EXCL: such a file can never get a name.
@@ -409,7 +450,9 @@ OrErrno<Created> Share::CreateUnnamed(const Caller& caller, NodeId parent, int f
   if (!file.has_value()) return std::unexpected(file.error());
   const struct statx attributes = TRY(StatAt(*file, ""));
   // It has no name; this one leads to nothing, and the open file is the way to it.
-  const Found found = TRY(Enter(parent, "#unnamed", attributes));
+  constexpr std::string_view kNoName = "#unnamed";
+  const Found found = TRY(Enter(parent, kNoName, attributes));
+  nodes_->SetNameState(found.node, parent, kNoName, NameState::kRemoved);
   return Created{.found = found, .file = std::move(*file)};
 }
 
@@ -438,6 +481,7 @@ OrErrno<Found> Share::MakeNode(const Caller& caller, NodeId parent, std::string_
   const bool whiteout = S_ISCHR(mode) && device == 0;
   if (!S_ISREG(mode) && !S_ISFIFO(mode) && !S_ISSOCK(mode) && !whiteout) return Refuse(EPERM);
   const Descriptor directory = TRY(Locate(parent));
+  KeepSetIdBits(true);
   {
     const ScopedCaller as(caller);
     if (mknodat(directory->get(), CName(name).text(), mode & (S_IFMT | 07777), 0) != 0) {
@@ -500,11 +544,11 @@ OkOrErrno Share::Rename(NodeId from, std::string_view name, NodeId to, std::stri
     return RefuseLast();
   }
   if (const auto moved = StatAt(*target, new_text.text()); moved.has_value()) {
-    nodes_->Moved(KeyOf(*moved), to, new_name);
+    Moved(KeyOf(*moved), to, new_name);
   }
   if ((flags & RENAME_EXCHANGE) != 0) {
     if (const auto other = StatAt(*source, old_text.text()); other.has_value()) {
-      nodes_->Moved(KeyOf(*other), from, name);
+      Moved(KeyOf(*other), from, name);
     }
   }
   return {};
@@ -524,7 +568,7 @@ bool Share::RenameHappened(NodeId from, std::string_view name, NodeId to,
   if (!place.has_value()) return false;
   const bool old_place = place->parent == from && place->name() == name;
   const bool new_place = place->parent == to && place->name() == new_name;
-  if (old_place) nodes_->Moved(key, to, new_name);
+  if (old_place) Moved(key, to, new_name);
   return old_place || new_place;
 }
 
@@ -536,10 +580,10 @@ bool Share::RenameHappened(NodeId from, std::string_view name, NodeId to, std::s
   if (!source.has_value() || !target.has_value()) return false;
   const OrErrno<struct statx> there = StatAt(**target, CName(new_name).text());
   if (!there.has_value() || there->stx_ino != inode) return false;
-  nodes_->Moved(KeyOf(*there), to, new_name);
+  Moved(KeyOf(*there), to, new_name);
   // What they were exchanged for.
   const OrErrno<struct statx> other = StatAt(**source, CName(name).text());
-  if (other.has_value() && other->stx_ino != inode) nodes_->Moved(KeyOf(*other), from, name);
+  if (other.has_value() && other->stx_ino != inode) Moved(KeyOf(*other), from, name);
   return true;
 }
 

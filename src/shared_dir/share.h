@@ -42,6 +42,9 @@ struct ShareOptions {
   bool read_only = false;                // EROFS for whatever would change something
   bool rewrite_security_xattrs = false;  // security.* but selinux are kept as user.virtiofs.*
   bool ascii_casefold = false;           // a name that is not there is looked for without case
+  // A node keeps the one that it was found in known, which leads to it. FUSE's kernel does that by
+  // itself; a 9p client goes over several names at once and has no fid for what is between.
+  bool hold_parents = false;
 };
 
 // A descriptor that is closed when its last user lets go.
@@ -72,7 +75,7 @@ struct AttributeChange {
   std::optional<uint64_t> size;
   std::optional<timespec> access_time;
   std::optional<timespec> modification_time;
-  bool kill_set_id = false;  // the caller may not keep set-id bits over a change of size or owner
+  bool kill_set_id = false;  // the caller may not keep set-id bits over a change of size
 };
 
 class Share {
@@ -109,6 +112,8 @@ class Share {
   OrErrno<struct statx> Change(NodeId node, sys::BorrowedFd file, const AttributeChange& change);
   // The S_IFMT bits, from the table: no system call.
   OrErrno<uint16_t> TypeOf(NodeId node);
+  // Whether that open file is the node's.
+  bool IsFile(NodeId node, sys::BorrowedFd file);
   // Whether the name under which the node was found last is gone.
   bool NameLost(NodeId node);
 
@@ -116,7 +121,8 @@ class Share {
   // `flags` the access mode, O_APPEND, O_TRUNC, O_SYNC, O_DSYNC and O_DIRECTORY count.
 
   OrErrno<sys::UniqueFd> Open(NodeId node, int flags);
-  // With O_EXCL in `flags` the file must be new. An existing one is opened.
+  // With O_EXCL in `flags` the file must be new. An existing one is opened. With O_TRUNC, as in
+  // Open(), the caller says with KeepSetIdBits() before whether that keeps such bits.
   OrErrno<Created> Create(const Caller& caller, NodeId parent, std::string_view name, int flags,
                           mode_t mode);
   OrErrno<Created> CreateUnnamed(const Caller& caller, NodeId parent, int flags, mode_t mode);
@@ -124,6 +130,7 @@ class Share {
   // matching RemoveOpen().
   void AddOpen(NodeId node, const Descriptor& file);
   void RemoveOpen(NodeId node, const Descriptor& file);
+  bool IsOpen(NodeId node);
   // The node under a name that is about to go; empty when the guest knows none there.
   std::optional<KnownName> KnownUnder(NodeId parent, std::string_view name);
   // That name is gone. Who still comes with the node hears that it does not exist (ENOENT) if it
@@ -157,6 +164,7 @@ class Share {
   // --- extended attributes. A size of 0 asks for the length.
 
   OrErrno<size_t> GetXattr(NodeId node, const std::string& name, std::span<char> value);
+  // The caller has said with KeepSetIdBits() whether a list of access rights keeps such bits.
   OkOrErrno SetXattr(NodeId node, const std::string& name, std::span<const char> value, int flags);
   OrErrno<std::vector<char>> ListXattr(NodeId node);  // names, each ended by NUL
   OkOrErrno RemoveXattr(NodeId node, const std::string& name);
@@ -189,9 +197,11 @@ class Share {
   Descriptor AtHand(NodeId node);
   void Keep(NodeId node, const Descriptor& file);
   OrErrno<Descriptor> LocateAt(NodeId node, int depth);
-  // A descriptor of a directory node.
-  OrErrno<Descriptor> Directory(NodeId node);
   OkOrErrno CheckChange(std::string_view name) const;
+  // Where hold_parents: the node was found in that directory.
+  void HoldParent(NodeId node, NodeId parent);
+  // As NodeTable::Moved().
+  void Moved(const FileKey& key, NodeId parent, std::string_view name);
   OrErrno<Found> Enter(NodeId parent, std::string_view name, const struct statx& attributes);
   OrErrno<Found> StatAndEnter(sys::BorrowedFd directory, NodeId parent, std::string_view name);
   // The entry of the directory that equals `name` but for ASCII case.

@@ -2,11 +2,18 @@
 
 #include <array>
 #include <cstring>
+#include <vector>
 
 #include "base/log.h"
 #include "sys/file.h"
 
 namespace crosvm::shared_dir {
+namespace {
+
+// More than a socket's buffer holds.
+constexpr size_t kMostMessages = 1024;
+
+}  // namespace
 
 UnnamedStore::UnnamedStore(sys::UnixSocket in, sys::UnixSocket out)
     : in_(std::move(in)), out_(std::move(out)) {
@@ -23,47 +30,90 @@ Result<std::pair<sys::UnixSocket, sys::UnixSocket>> UnnamedStore::MakeSockets() 
 bool UnnamedStore::Send(uint64_t handle, sys::BorrowedFd file) {
   std::array<uint8_t, sizeof(handle)> message;
   memcpy(message.data(), &handle, sizeof(handle));
-  const Result<size_t> sent = in_.Send(message, {{file}});
-  if (!sent.has_value()) return false;
-  ++kept_;
-  return true;
+  return in_.Send(message, {{file}}).has_value();
 }
 
-std::map<uint64_t, sys::UniqueFd> UnnamedStore::Drain() {
+Result<UnnamedStore::Kept> UnnamedStore::Peek() {
+  Kept kept;
+  std::array<uint8_t, sizeof(kept.handle)> message;
+  sys::Received received = TRY(out_.Peek(message));
+  if (received.bytes == 0) return Fail(ErrorKind::kDisconnected, "the store is closed");
+  // TRUST: a predecessor that was taken over may have sent anything.
+  if (received.bytes != message.size() || received.fds.size() != 1) return kept;
+  memcpy(&kept.handle, message.data(), sizeof(kept.handle));
+  kept.file = std::move(received.fds[0]);
+  return kept;
+}
+
+bool UnnamedStore::Rotate(const Kept& first) {
+  return Send(first.handle, first.file) && out_.Discard().has_value();
+}
+
+std::map<uint64_t, sys::UniqueFd> UnnamedStore::Recover() {
+  MutexLock lock(mutex_);
+  if (!out_.valid()) return {};
   std::map<uint64_t, sys::UniqueFd> files;
-  while (true) {
+  struct Message {
     uint64_t handle = 0;
-    std::array<uint8_t, sizeof(handle)> message;
-    Result<sys::Received> received = out_.Receive(message);
-    // Anything that is not as Send() wrote it ends the pass: nothing of use follows.
-    if (!received.has_value() || received->bytes != message.size() || received->fds.size() != 1) {
+    bool wanted = false;
+  };
+  std::vector<Message> messages;
+  if (!out_.SetPeekOffset(0).has_value()) return {};
+  while (messages.size() < kMostMessages) {
+    Result<Kept> next = Peek();
+    if (!next.has_value()) {
+      if (next.error().kind() != ErrorKind::kBusy) LOG_WARN("{}", next.error().ToString());
       break;
     }
-    memcpy(&handle, message.data(), sizeof(handle));
-    files.insert_or_assign(handle, std::move(received->fds[0]));
+    const uint64_t handle = next->handle;
+    const bool wanted =
+        next->file.valid() && files.try_emplace(handle, std::move(next->file)).second;
+    messages.push_back({.handle = handle, .wanted = wanted});
   }
-  kept_ = 0;
+  (void)out_.SetPeekOffset(-1);
+  kept_ = messages.size();
+  if (files.size() == messages.size()) return files;
+  for (const Message& message : messages) {
+    if (!message.wanted) {
+      (void)out_.Discard();
+      --kept_;
+    } else if (!Send(message.handle, files.at(message.handle)) || !out_.Discard().has_value()) {
+      break;
+    }
+  }
   return files;
 }
 
 bool UnnamedStore::Put(uint64_t handle, sys::BorrowedFd file) {
   MutexLock lock(mutex_);
-  if (!in_.valid() || kept_ >= kMaxKept) return false;
-  return Send(handle, file);
+  if (!in_.valid() || kept_ >= kMaxKept || !Send(handle, file)) return false;
+  ++kept_;
+  return true;
 }
 
 void UnnamedStore::Remove(uint64_t handle) {
   MutexLock lock(mutex_);
-  if (kept_ == 0) return;
-  for (const auto& [other, file] : Drain()) {
-    if (other != handle && !Send(other, file)) LOG_DEBUG("handle {} is no longer kept", other);
+  for (size_t left = kept_; left > 0; --left) {
+    const Result<Kept> first = Peek();
+    if (!first.has_value()) break;
+    const bool found = first->file.valid() && first->handle == handle;
+    if (first->file.valid() && !found) {
+      if (!Rotate(*first)) break;
+      continue;
+    }
+    if (out_.Discard().has_value()) --kept_;
+    if (found) return;
   }
+  // It costs room until the next reset; a successor does not find it among its open files.
+  LOG_DEBUG("handle {} could not be dropped", handle);
 }
 
-std::map<uint64_t, sys::UniqueFd> UnnamedStore::TakeAll() {
+void UnnamedStore::Clear() {
   MutexLock lock(mutex_);
-  if (!out_.valid()) return {};
-  return Drain();
+  if (!out_.valid()) return;
+  for (size_t i = 0; i < kMostMessages && out_.Discard().has_value(); ++i) {
+  }
+  kept_ = 0;
 }
 
 }  // namespace crosvm::shared_dir

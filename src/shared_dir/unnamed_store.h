@@ -2,12 +2,15 @@
 // descriptors, in messages that lie in a socket pair: both its ends are held by the VMM, so the
 // messages outlive the process, and the VMM never looks at them. Bounded by the socket's buffer:
 // what does not fit is not kept. Safe from every thread.
+//
+// The process may die between any two system calls. So a message is only taken out of the socket
+// when it is no longer wanted, or when a copy of it lies there already; of a file that is there
+// twice for that reason a successor drops one.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <utility>
-#include <vector>
 
 #include "base/mutex.h"
 #include "base/result.h"
@@ -23,17 +26,26 @@ class UnnamedStore {
 
   static Result<std::pair<sys::UnixSocket, sys::UnixSocket>> MakeSockets();
 
+  // Before all else: what a predecessor has left. It stays kept, until Remove().
+  std::map<uint64_t, sys::UniqueFd> Recover();
   // False when there is no room.
   bool Put(uint64_t handle, sys::BorrowedFd file);
   // Drops what Put() kept. Costs a pass over all that is kept, which is little.
   void Remove(uint64_t handle);
-  // Everything that a predecessor has left, which is then no longer kept.
-  std::map<uint64_t, sys::UniqueFd> TakeAll();
+  void Clear();
 
  private:
   static constexpr size_t kMaxKept = 128;
-  std::map<uint64_t, sys::UniqueFd> Drain() CROSVM_REQUIRES(mutex_);
+  struct Kept {
+    uint64_t handle = 0;
+    sys::UniqueFd file;  // invalid: the message is not one of ours
+  };
+
+  // The message that is next to be looked at, which stays.
+  Result<Kept> Peek() CROSVM_REQUIRES(mutex_);
   bool Send(uint64_t handle, sys::BorrowedFd file) CROSVM_REQUIRES(mutex_);
+  // The first message becomes the last. False: it could not be copied, and is the first still.
+  bool Rotate(const Kept& first) CROSVM_REQUIRES(mutex_);
 
   Mutex mutex_;
   sys::UnixSocket in_ CROSVM_GUARDED_BY(mutex_);

@@ -58,7 +58,9 @@ OrErrno<std::vector<char>> Share::ListXattr(NodeId node) {
   }
   if (got < 0) return RefuseLast();
   list.resize(static_cast<size_t>(got));
-  if (!options_.rewrite_security_xattrs) return list;
+  // Some callers keep it, and count what it holds. (Without exceptions, shrink_to_fit() does
+  // nothing.)
+  if (!options_.rewrite_security_xattrs) return std::vector<char>(list.begin(), list.end());
   std::vector<char> visible;
   for (auto at = list.begin(); at != list.end();) {
     const auto end = std::find(at, list.end(), '\0');
@@ -72,7 +74,7 @@ OrErrno<std::vector<char>> Share::ListXattr(NodeId node) {
     }
     at = end == list.end() ? end : end + 1;
   }
-  return visible;
+  return std::vector<char>(visible.begin(), visible.end());
 }
 
 OkOrErrno Share::RemoveXattr(NodeId node, const std::string& name) {

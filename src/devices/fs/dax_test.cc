@@ -213,6 +213,14 @@ TEST_F(DaxTest, Hostile_Ranges) {
   EXPECT_EQ(mapper_->unmaps, 0);
   // More than are there.
   EXPECT_EQ(Remove({{.moffset = 0, .len = kRange}}, std::numeric_limits<uint32_t>::max()), EINVAL);
+  // More than Linux asks for at once, all there.
+  const int before = mapper_->unmaps;
+  const std::vector<fuse_removemapping_one> page(256, {.moffset = 0, .len = kRange});
+  std::vector<fuse_removemapping_one> more = page;
+  more.push_back(page[0]);
+  EXPECT_EQ(Remove(more), EINVAL);
+  EXPECT_EQ(mapper_->unmaps, before);
+  EXPECT_EQ(Remove(page), 0);
   EXPECT_EQ(driver_.Send(FUSE_SETUPMAPPING, node, Text("short")).error, EINVAL);
   EXPECT_EQ(driver_.Send(FUSE_REMOVEMAPPING, node).error, EINVAL);
 }

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "devices/fs/fuse_driver.h"
+#include "shared_dir/testing/long_name_mount.h"
 
 namespace crosvm::devices::fs {
 namespace {
@@ -105,9 +106,10 @@ TEST_F(EscapeTest, LinksAreNotFollowed) {
 
 TEST_F(EscapeTest, NodesAndHandlesThatWereNeverGiven) {
   const uint64_t file = fuse_->Lookup(kRoot, "file");
-  for (const uint64_t node :
-       {uint64_t{0}, uint64_t{2}, file + 1, file + 64, file + (uint64_t{1} << 32), UINT64_MAX,
-        uint64_t{UINT32_MAX}, kRoot + (uint64_t{1} << 32)}) {
+  // By its inode number, the file itself can be any of the low numbers.
+  const uint64_t low = file == 2 ? 3 : 2;
+  for (const uint64_t node : {uint64_t{0}, low, file + 1, file + 64, file + (uint64_t{1} << 32),
+                              UINT64_MAX, uint64_t{UINT32_MAX}, kRoot + (uint64_t{1} << 32)}) {
     EXPECT_EQ(fuse_->GetAttr(node).error, ESTALE) << node;
     EXPECT_EQ(fuse_->LookupError(node, "file"), ESTALE) << node;
     EXPECT_EQ(fuse_->Open(node).error, ESTALE) << node;
@@ -281,6 +283,49 @@ TEST_F(EscapeTest, Hostile_NumbersAtTheirEnds) {
                 .written,
             0u);
   EXPECT_EQ(dir_.Read("inside/file"), "inside");
+  // A chain whose parts overlap has them all.
+  fuse_->Release(file, open.handle);
+  for (const uint32_t count : {kMaxForgets + 1, kMaxForgets}) {
+    Bytes batch = Struct(fuse_batch_forget_in{.count = count, .dummy = 0});
+    for (uint32_t i = 0; i < count; ++i) {
+      batch.Struct(fuse_forget_one{.nodeid = file, .nlookup = UINT64_MAX});
+    }
+    fuse_->Send(FUSE_BATCH_FORGET, 0, batch);
+    EXPECT_EQ(fuse_->GetAttr(file).error, count > kMaxForgets ? 0 : ESTALE);
+  }
+}
+
+// As NTFS has them, which a guest may have brought the host to mount.
+TEST_F(EscapeTest, Hostile_NamesThatAreTooLongAreLeftOut) {
+  using shared_dir::testing::LongNameMount;
+  if (!LongNameMount::Possible()) GTEST_SKIP() << "needs root and /dev/fuse";
+  ASSERT_EQ(mkdir((dir_ / "inside/mnt").c_str(), 0755), 0);
+  const LongNameMount mount(dir_ / "inside/mnt");
+  const uint64_t node = fuse_->Lookup(kRoot, "mnt");
+  const auto directory = fuse_->Open(node, 0, FUSE_OPENDIR);
+  for (const bool plus : {false, true}) {
+    const uint32_t opcode = plus ? FUSE_READDIRPLUS : FUSE_READDIR;
+    const size_t before_entry = plus ? sizeof(fuse_entry_out) : 0;
+    // Also with so little room that one entry fills it, and long ones alone stand behind.
+    for (const size_t room : {size_t{65536}, before_entry + 48}) {
+      std::vector<std::string> names;
+      for (uint64_t offset = 0;;) {
+        const auto answer =
+            fuse_->Read(node, directory.handle, offset, static_cast<uint32_t>(room), opcode);
+        ASSERT_EQ(answer.error, 0);
+        if (answer.data.empty()) break;
+        for (size_t at = 0; at < answer.data.size();) {
+          const auto entry = answer.As<fuse_dirent>(at + before_entry);
+          at += before_entry + FUSE_NAME_OFFSET;
+          names.emplace_back(answer.data.data() + at, entry.namelen);
+          at += FUSE_REC_ALIGN(FUSE_NAME_OFFSET + entry.namelen) - FUSE_NAME_OFFSET;
+          offset = entry.off;
+        }
+      }
+      EXPECT_EQ(names, (std::vector<std::string>{"before", "after"})) << room;
+    }
+  }
+  fuse_->Release(node, directory.handle);
 }
 
 TEST_F(EscapeTest, ADirectoryThatIsRemovedUnderIt) {

@@ -30,6 +30,26 @@ Status Watch(const sys::UniqueFd& epoll, sys::BorrowedFd fd, uint32_t events, ui
   return {};
 }
 
+// For its life no signal but those of faults comes to this thread, nor ever to those that it
+// starts.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGABRT}) {
+      sigdelset(&all, fault);
+    }
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
 }  // namespace
 
 FsDevice::FsDevice(event::EventLoop& loop, std::unique_ptr<Server> server,
@@ -55,44 +75,47 @@ FsDevice::FsDevice(event::EventLoop& loop, std::unique_ptr<Server> server,
 Result<std::unique_ptr<FsDevice>> FsDevice::Create(event::EventLoop& loop,
                                                    std::unique_ptr<Server> server,
                                                    const DeviceOptions& options) {
+  // The threads have their part in it: they may run on when this fails half way.
+  struct Entering {
+    explicit Entering(uint32_t workers) : ready(workers) {}
+    std::latch ready;
+    Mutex mutex;
+    Status status CROSVM_GUARDED_BY(mutex);
+  };
+  const auto entering = std::make_shared<Entering>(options.workers);
   std::unique_ptr<FsDevice> device(new FsDevice(loop, std::move(server), options));
-  device->more_ = TRY(sys::EventFd::Create());
-  device->quit_ = TRY(sys::EventFd::Create());
-  std::latch ready(options.workers);
-  Mutex mutex;
-  Status entered;
-  // No signal but those of faults comes to them.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGABRT}) sigdelset(&all, fault);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  for (uint32_t i = 0; i < options.workers; ++i) {
-    auto worker = std::make_unique<Worker>();
-    worker->epoll = sys::UniqueFd(epoll_create1(EPOLL_CLOEXEC));
-    if (!worker->epoll.valid()) return FailErrno("making a worker's epoll");
-    TRY(Watch(worker->epoll, device->quit_.fd(), EPOLLIN, kQuit));
-    TRY(Watch(worker->epoll, device->more_.fd(), EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, kMore));
-    Worker* const raw = worker.get();
-    raw->thread = std::thread([raw, &ready, &entered, &mutex, self = device.get()] {
-      pthread_setname_np(pthread_self(), "fs worker");
-      {
-        Status status = shared_dir::EnterWorkerThread(self->server_->share().self_fds());
-        MutexLock lock(mutex);
-        if (!status.has_value()) entered = std::move(status);
-      }
-      ready.count_down();
-      self->Work(*raw);
-    });
-    device->workers_.push_back(std::move(worker));
+  device->more_ = TRY(sys::EventFd::CreatePrivate());
+  device->quit_ = TRY(sys::EventFd::CreatePrivate());
+  {
+    const BlockedSignals blocked;
+    for (uint32_t i = 0; i < options.workers; ++i) {
+      auto worker = std::make_unique<Worker>();
+      worker->epoll = sys::UniqueFd(epoll_create1(EPOLL_CLOEXEC));
+      if (!worker->epoll.valid()) return FailErrno("making a worker's epoll");
+      TRY(Watch(worker->epoll, device->quit_.fd(), EPOLLIN, kQuit));
+      TRY(Watch(worker->epoll, device->more_.fd(), EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, kMore));
+      Worker* const raw = worker.get();
+      raw->thread = std::thread([raw, entering, self = device.get()] {
+        pthread_setname_np(pthread_self(), "fs worker");
+        {
+          Status status = shared_dir::EnterWorkerThread(self->server_->share().self_fds());
+          MutexLock lock(entering->mutex);
+          if (!status.has_value()) entering->status = std::move(status);
+        }
+        entering->ready.count_down();
+        self->Work(*raw);
+      });
+      device->workers_.push_back(std::move(worker));
+    }
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  ready.wait();
-  TRY(std::move(entered));
+  entering->ready.wait();
+  MutexLock lock(entering->mutex);
+  TRY(std::move(entering->status));
   return device;
 }
 
 FsDevice::~FsDevice() {
+  ending_ = true;
   quit_.Signal();
   for (const std::unique_ptr<Worker>& worker : workers_) {
     if (worker->thread.joinable()) worker->thread.join();
@@ -181,7 +204,7 @@ void FsDevice::FinishStop(QueueSlot& slot) {
 }
 
 std::optional<FsDevice::QueueSlot::Taken> FsDevice::Take(QueueSlot& slot) {
-  if (!slot.queue || slot.stopped) return std::nullopt;
+  if (!slot.queue || slot.stopped || ending_) return std::nullopt;
   if (!slot.ahead.empty()) {
     QueueSlot::Taken taken = std::move(slot.ahead.front());
     slot.ahead.pop_front();
@@ -210,7 +233,7 @@ std::optional<FsDevice::QueueSlot::Taken> FsDevice::TakeAndLookAhead(QueueSlot& 
 void FsDevice::Work(Worker& worker) {
   constexpr int kEvents = 8;
   epoll_event events[kEvents];
-  while (true) {
+  while (!ending_) {
     if (Look(worker)) {
       WorkOnAll(worker);
       continue;
@@ -218,9 +241,9 @@ void FsDevice::Work(Worker& worker) {
     // ORDERING: sequentially consistent. Either we see the chain that was put by, or who put it by
     // sees us asleep.
     ++idle_;
-    worker.poll.SleepBegins(event::Clock::now());
+    worker.poll.WorkRanOut(event::Clock::now());
     const int count = epoll_wait(worker.epoll.get(), events, kEvents, ahead_ > 0 ? 0 : -1);
-    worker.poll.SleepEnds(event::Clock::now());
+    worker.poll.WorkCame(event::Clock::now());
     --idle_;
     if (count == 0) {
       WorkOnAll(worker);
@@ -251,7 +274,7 @@ void FsDevice::ForEachRunning(Do work) {
   }
 }
 
-bool FsDevice::Look(const Worker& worker) {
+bool FsDevice::Look(Worker& worker) {
   if (worker.poll.window() == event::Clock::duration::zero()) return false;
   // ORDERING: sequentially consistent. Who finds a colleague looking has found its queues empty
   // before that one lets go, and asks for notifications after it.
@@ -266,6 +289,7 @@ bool FsDevice::Look(const Worker& worker) {
   ForEachRunning([&found](virtio::Queue& queue) {
     if (queue.EnableNotifications()) found = true;
   });
+  if (found) worker.poll.WorkCame(event::Clock::now());
   return found;
 }
 

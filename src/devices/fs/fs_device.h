@@ -79,7 +79,7 @@ class FsDevice : public virtio::Device {
   void WorkOnAll(Worker& worker);
   // Looks for work for a while, without notifications, unless a colleague does. True: there may be
   // some. Notifications are on when it returns and nobody looks.
-  bool Look(const Worker& worker);
+  bool Look(Worker& worker);
   // Each under its lock.
   template <typename Do>
   void ForEachRunning(Do work);
@@ -96,6 +96,7 @@ class FsDevice : public virtio::Device {
   std::vector<std::unique_ptr<Worker>> workers_;
   sys::EventFd more_;  // a chain waits in some queue's `ahead`
   sys::EventFd quit_;
+  std::atomic<bool> ending_{false};   // no chain is taken any more, however many a driver brings
   std::atomic<uint32_t> ahead_{0};    // chains in all queues' `ahead`
   std::atomic<bool> looking_{false};  // a worker looks for more before it sleeps
   std::atomic<uint32_t> idle_{0};     // workers that sleep, or are about to

@@ -4,7 +4,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cstring>
@@ -81,12 +82,9 @@ class FsDeviceTest : public ::testing::TestWithParam<bool> {
     std::map<uint16_t, Used> done;
     Driver& driver = drivers_[index];
     while (done.size() < count) {
-      for (Used& used : driver.AllUsed()) done.emplace(used.id, std::move(used));
-      if (done.size() >= count) break;
-      driver.EnableInterrupts(true);
-      pollfd wait{.fd = driver.call().fd().get(), .events = POLLIN, .revents = 0};
-      (void)poll(&wait, 1, 50);
-      driver.Interrupts();
+      std::optional<Used> used = driver.AwaitUsed();
+      if (!used) break;
+      done.emplace(used->id, std::move(*used));
     }
     return done;
   }
@@ -125,6 +123,35 @@ class FsDeviceTest : public ::testing::TestWithParam<bool> {
   std::unique_ptr<virtio::Device> device_;
   uint64_t unique_ = 0;
 };
+
+// Wherever that ends: threads that run already end, and the caller's signals are as they were.
+TEST_P(FsDeviceTest, WithoutADescriptorLeftItIsNotMade) {
+  device_.reset();
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  int failures = 0;
+  for (rlim_t more = 0; device_ == nullptr && more < 64; ++more) {
+    PreparedDevice copy;
+    copy.start = prepared_.start;
+    for (const sys::BorrowedFd fd : prepared_.fds.Borrow()) copy.fds.Put(*fd.Dup());
+    const rlim_t lowest = static_cast<rlim_t>(sys::Open("/dev/null", O_RDONLY)->get());
+    const rlimit few{.rlim_cur = lowest + more, .rlim_max = before.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    Result<std::unique_ptr<virtio::Device>> device =
+        kFsModule.create(std::move(copy), {.loop = *loop_});
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    if (device.has_value()) {
+      device_ = std::move(*device);
+    } else {
+      ++failures;
+    }
+    sigset_t mask;
+    ASSERT_EQ(pthread_sigmask(SIG_SETMASK, nullptr, &mask), 0);
+    ASSERT_EQ(sigismember(&mask, SIGTERM), 0) << more;
+  }
+  EXPECT_NE(device_, nullptr);
+  EXPECT_GE(failures, 5);  // two events and three workers
+}
 
 INSTANTIATE_TEST_SUITE_P(Formats, FsDeviceTest, ::testing::Bool(),
                          [](const auto& param) { return param.param ? "Packed" : "Split"; });

@@ -1,18 +1,14 @@
 #include "devices/fs/fs_module.h"
 
-#include <fcntl.h>
-
 #include "codec/cbor.h"
 #include "codec/fd_table.h"
 #include "codec/key_value.h"
 #include "config/shared_dir_options.h"
 #include "devices/fs/fs_device.h"
 #include "devices/fs/server.h"
-#include "jail/self_fds.h"
 #include "policies/fs.h"
 #include "shared_dir/prepare.h"
 #include "shared_dir/share.h"
-#include "sys/file.h"
 #include "sys/memfd.h"
 
 namespace crosvm::devices::fs {
@@ -121,34 +117,21 @@ Result<PreparedDevice> Prepare(std::string_view text) {
   return prepared;
 }
 
-// In a jail the directory is the root, as a mount of its own that is nosuid, nodev and, where asked
-// for, read-only; the descriptor from outside is of the host's mount.
-Result<sys::UniqueFd> InsideJail(sys::UniqueFd outside) {
-  sys::UniqueFd root = TRY(sys::Open("/", O_PATH | O_DIRECTORY));
-  const struct stat there = TRY(sys::Stat(outside));
-  const struct stat here = TRY(sys::Stat(root));
-  const bool same = there.st_dev == here.st_dev && there.st_ino == here.st_ino;
-  return same ? std::move(root) : std::move(outside);
-}
-
 Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
                                                const CreateContext& context) {
   const FsStart start = TRY(codec::FromCbor<FsStart>(prepared.start, prepared.fds.size()));
-  sys::UniqueFd outside = TRY(prepared.fds.Take(start.root));
-  sys::UniqueFd root = TRY(InsideJail(std::move(outside)));
-  sys::UniqueFd self_fds =
-      context.self_fds.valid() ? TRY(context.self_fds.Dup()) : TRY(jail::OpenSelfFds());
+  sys::UniqueFd root = TRY(prepared.fds.Take(start.root));
   const sys::UniqueFd nodes = TRY(prepared.fds.Take(start.nodes));
   const sys::UniqueFd session = TRY(prepared.fds.Take(start.session));
   sys::UnixSocket unnamed_in(TRY(prepared.fds.Take(start.unnamed_in)));
   sys::UnixSocket unnamed_out(TRY(prepared.fds.Take(start.unnamed_out)));
   std::unique_ptr<shared_dir::Share> share =
-      TRY(shared_dir::Share::Create(std::move(root), std::move(self_fds), nodes,
-                                    {.max_nodes = start.max_nodes,
-                                     .max_descriptors = start.max_descriptors,
-                                     .read_only = start.ro,
-                                     .rewrite_security_xattrs = start.rewrite_security_xattrs,
-                                     .ascii_casefold = start.ascii_casefold}));
+      TRY(shared_dir::OpenShare(std::move(root), context.self_fds, nodes,
+                                {.max_nodes = start.max_nodes,
+                                 .max_descriptors = start.max_descriptors,
+                                 .read_only = start.ro,
+                                 .rewrite_security_xattrs = start.rewrite_security_xattrs,
+                                 .ascii_casefold = start.ascii_casefold}));
   std::unique_ptr<Server> server =
       TRY(Server::Create(std::move(share), session, std::move(unnamed_in), std::move(unnamed_out),
                          {.cache = CacheOf(start.cache),

@@ -69,6 +69,12 @@ inline constexpr uint32_t kMaxTransfer = 1U << 20;
 inline constexpr uint16_t kMaxPages = kMaxTransfer / 4096;
 // Arguments of every other request: a name or two, or an extended attribute (at most 64 KiB).
 inline constexpr uint32_t kMaxArguments = (64U << 10) + 4096;
+// Entries of one request that need not stand behind one another in the guest's memory: a chain's
+// parts may overlap, so that its length says nothing. Linux unmaps at most a page of ranges at a
+// time (FUSE_REMOVEMAPPING_MAX_ENTRY), and over virtio forgets one file by each request; by
+// /dev/fuse as many as fit the reader's buffer.
+inline constexpr uint32_t kMaxUnmappings = 4096 / sizeof(fuse_removemapping_one);
+inline constexpr uint32_t kMaxForgets = kMaxTransfer / sizeof(fuse_forget_one);
 // What a directory is read in, and the longest answer to READDIR that is used.
 inline constexpr uint32_t kMaxDirectoryBytes = 64U << 10;
 

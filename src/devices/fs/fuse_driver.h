@@ -6,6 +6,8 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <memory>
@@ -16,6 +18,7 @@
 #include "devices/fs/server.h"
 #include "jail/self_fds.h"
 #include "memory/guest_memory.h"
+#include "shared_dir/identity.h"
 #include "shared_dir/share.h"
 #include "sys/file.h"
 #include "sys/memfd.h"
@@ -94,6 +97,12 @@ class FuseDriver {
         std::vector<memory::RegionLayout>{{.start = memory::GuestAddr(0), .size = 4U << 20}});
     Start();
     if (options.init) Init();
+  }
+
+  // A request leaves its umask to the thread, which here is the test's: the next test makes files.
+  ~FuseDriver() {
+    const shared_dir::ScopedCaller usual(
+        {.user = geteuid(), .group = getegid(), .umask = S_IWGRP | S_IWOTH});
   }
 
   // A process that follows one that died: the same memory, nothing else.

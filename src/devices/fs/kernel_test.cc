@@ -21,6 +21,7 @@
 #include <sstream>
 #include <thread>
 
+#include "base/check.h"
 #include "devices/fs/fuse_driver.h"
 
 namespace crosvm::devices::fs {
@@ -168,6 +169,7 @@ std::string OutputOf(const std::string& command) {
   std::string output;
   EXPECT_EQ(chdir("/"), 0);  // a driver leaves the thread that made it where no shell can start
   FILE* const pipe = popen((command + " 2>&1").c_str(), "r");
+  CHECK(pipe != nullptr);
   char part[4096];
   while (fgets(part, sizeof(part), pipe) != nullptr) output += part;
   pclose(pipe);

@@ -23,7 +23,7 @@ OpenFiles::OpenFiles(shared_dir::Share& share, SessionState& session,
 OpenFiles::~OpenFiles() = default;
 
 void OpenFiles::Recover() {
-  std::map<uint64_t, sys::UniqueFd> unnamed = unnamed_.TakeAll();
+  std::map<uint64_t, sys::UniqueFd> unnamed = unnamed_.Recover();
   const std::span<OpenRecord> records = session_.open_files();
   for (uint32_t index = 0; index < max_open_; ++index) {
     Shard& shard = shards_[index % kShards];
@@ -35,16 +35,20 @@ void OpenFiles::Recover() {
       continue;
     }
     shard.fresh = index / kShards + 1;
-    const uint64_t handle = (uint64_t{record.generation} << 32) | (index + 1);
-    if (const auto entry = unnamed.find(handle); entry != unnamed.end()) {
+    const uint64_t handle = HandleOf(record, index);
+    const auto entry = unnamed.find(handle);
+    if (entry != unnamed.end() && share_.IsFile(record.node, entry->second)) {
       Insert(slots_[index], record, std::move(entry->second));
-      slots_[index].unnamed = unnamed_.Put(handle, slots_[index].file->fd());
+      slots_[index].unnamed = true;
+      unnamed.erase(entry);
     } else {
       // A rename that the predecessor did not live to note is put right once its request comes
       // again; then Get() will find the file.
       (void)OpenAgain(slots_[index], record);
     }
   }
+  // Closed by the predecessor, which did not live to drop them.
+  for (const auto& [handle, file] : unnamed) unnamed_.Remove(handle);
 }
 
 OkOrErrno OpenFiles::OpenAgain(Slot& slot, const OpenRecord& record) {
@@ -90,7 +94,7 @@ OrErrno<uint64_t> OpenFiles::Add(shared_dir::NodeId node, sys::UniqueFd file, in
     std::atomic_signal_fence(std::memory_order_release);
     record.in_use = 1;
     Insert(slots_[index], record, std::move(file));
-    return (uint64_t{record.generation} << 32) | (index + 1);
+    return HandleOf(record, index);
   }
   return Refuse(ENFILE);
 }
@@ -137,23 +141,36 @@ void OpenFiles::Remove(uint64_t handle) {
   if (unnamed) unnamed_.Remove(handle);
 }
 
-void OpenFiles::RemoveAll() {
-  for (uint32_t index = 0; index < max_open_; ++index) {
+template <typename Do>
+void OpenFiles::ForEachOpen(uint32_t number, Do work) {
+  for (uint32_t row = 0; row < shards_[number].fresh; ++row) {
+    const uint32_t index = row * kShards + number;
     const OpenRecord& record = session_.open_files()[index];
-    if (record.in_use == 1) Remove((uint64_t{record.generation} << 32) | (index + 1));
+    if (record.in_use == 1) work(HandleOf(record, index), record, slots_[index]);
+  }
+}
+
+void OpenFiles::RemoveAll() {
+  for (uint32_t number = 0; number < kShards; ++number) {
+    std::vector<uint64_t> handles;
+    {
+      MutexLock lock(shards_[number].mutex);
+      ForEachOpen(number, [&](uint64_t handle, const OpenRecord&, const Slot&) {
+        handles.push_back(handle);
+      });
+    }
+    for (const uint64_t handle : handles) Remove(handle);
   }
 }
 
 void OpenFiles::LosesName(shared_dir::NodeId node) {
   // Rare: somebody deletes what is open. The table is small beside what the host then does.
-  for (uint32_t index = 0; index < max_open_; ++index) {
-    const OpenRecord& record = session_.open_files()[index];
-    if (record.in_use != 1 || record.node != node) continue;
-    const uint64_t handle = (uint64_t{record.generation} << 32) | (index + 1);
-    MutexLock lock(ShardOf(handle).mutex);
-    Slot* const slot = Validate(handle);
-    if (slot == nullptr || !slot->file || slot->unnamed) continue;
-    slot->unnamed = unnamed_.Put(handle, slot->file->fd());
+  for (uint32_t number = 0; number < kShards; ++number) {
+    MutexLock lock(shards_[number].mutex);
+    ForEachOpen(number, [&](uint64_t handle, const OpenRecord& record, Slot& slot) {
+      if (record.node != node || !slot.file || slot.unnamed) return;
+      slot.unnamed = unnamed_.Put(handle, slot.file->fd());
+    });
   }
 }
 

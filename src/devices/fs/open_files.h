@@ -58,6 +58,12 @@ class OpenFiles {
     bool unnamed = false;  // in the store
   };
 
+  static uint64_t HandleOf(const OpenRecord& record, uint32_t index) {
+    return (uint64_t{record.generation} << 32) | (index + 1);
+  }
+  // Every open file of that shard: (handle, record, slot).
+  template <typename Do>
+  void ForEachOpen(uint32_t number, Do work) CROSVM_REQUIRES(shards_[number].mutex);
   void Recover();
   // The slot of a valid handle, or null.
   Slot* Validate(uint64_t handle);

@@ -29,9 +29,6 @@ Result<std::unique_ptr<Server>> Server::Create(std::unique_ptr<shared_dir::Share
   server->session_ = std::make_unique<SessionState>(std::move(session));
   server->open_ = std::make_unique<OpenFiles>(*server->share_, *server->session_, server->unnamed_,
                                               options.max_open);
-  if (const auto root = server->share_->Stat(shared_dir::kRootNode); root.has_value()) {
-    server->root_device_ = shared_dir::KeyOf(*root).device;
-  }
   return server;
 }
 
@@ -221,6 +218,7 @@ Server::OkOrErrno Server::ForgetOne(Request& request, Attempt& attempt) {
 Server::OkOrErrno Server::ForgetMany(Request& request, Attempt& attempt) {
   if (attempt.before != Stage::kNone) return {};
   const fuse_batch_forget_in in = TRY(request.Take<fuse_batch_forget_in>());
+  if (in.count > kMaxForgets) return Refuse(EINVAL);
   for (uint32_t i = 0; i < in.count; ++i) {
     const fuse_forget_one one = TRY(request.Take<fuse_forget_one>());
     share_->Forget(one.nodeid, one.nlookup);

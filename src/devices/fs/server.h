@@ -169,9 +169,11 @@ class Server {
                        int flags);
   OkOrErrno Remove(Request& request, Attempt& attempt,
                    OkOrErrno (shared_dir::Share::*remove)(shared_dir::NodeId, std::string_view));
-  // Keeps what is open under that name; gives what is to be told to Share::ForgetName() afterwards.
+  // Keeps what is open under that name; gives what is to be told to AfterNameWent().
   std::optional<shared_dir::KnownName> BeforeNameGoes(shared_dir::NodeId parent,
                                                       std::string_view name);
+  void AfterNameWent(const shared_dir::KnownName& known, shared_dir::NodeId parent,
+                     std::string_view name);
   OkOrErrno RenameNames(Request& request, Attempt& attempt, uint64_t to, unsigned flags);
   // What a creation answers: `made`, or what the earlier attempt has made.
   template <typename Make>
@@ -179,7 +181,7 @@ class Server {
   int HostFlags(uint32_t flags) const;
   uint32_t OpenAnswer(bool directory) const;
   OkOrErrno ReadEntries(Request& request, bool plus);
-  // False: no room left, nothing was put.
+  // False: no room left, nothing was put. A name of more than kMaxName bytes is left out.
   OrErrno<bool> PutDirent(Request& request, const OpenFile& directory, const struct dirent64& entry,
                           uint64_t room, bool plus);
 
@@ -188,7 +190,6 @@ class Server {
   std::unique_ptr<SessionState> session_;
   shared_dir::UnnamedStore unnamed_;
   std::unique_ptr<OpenFiles> open_;
-  uint64_t root_device_ = 0;
 
   mutable Mutex window_mutex_;
   std::shared_ptr<virtio::SharedMemoryMapper> window_ CROSVM_GUARDED_BY(window_mutex_);

@@ -69,6 +69,7 @@ OkOrErrno Server::RemoveMapping(Request& request, Attempt&) {
   const std::shared_ptr<virtio::SharedMemoryMapper> mapper = window();
   if (mapper == nullptr) return Refuse(ENOSYS);
   const fuse_removemapping_in in = TRY(request.Take<fuse_removemapping_in>());
+  if (in.count > kMaxUnmappings) return Refuse(EINVAL);
   OkOrErrno result;
   // The list ends where the chain does, whatever its count says.
   for (uint32_t i = 0; i < in.count; ++i) {

@@ -283,6 +283,7 @@ OkOrErrno Server::CopyFileRange(Request& request, Attempt& attempt) {
   if (in.off_in > INT64_MAX || in.off_out > INT64_MAX) return Refuse(EINVAL);
   auto from_at = static_cast<off_t>(in.off_in);
   auto to_at = static_cast<off_t>(in.off_out);
+  shared_dir::KeepSetIdBits(request.header().uid == 0);  // as for FALLOCATE
   // One request does not keep a worker for minutes; the guest's kernel asks for the rest.
   constexpr uint64_t kMost = 64U << 20;
   const ssize_t done = copy_file_range(from->fd().get(), &from_at, to->fd().get(), &to_at,
@@ -337,6 +338,8 @@ OkOrErrno Server::Ioctl(Request& request, Attempt&) {
 OrErrno<bool> Server::PutDirent(Request& request, const OpenFile& directory, const dirent64& entry,
                                 uint64_t room, bool plus) {
   const size_t length = strlen(entry.d_name);
+  // NTFS, exFAT, vfat and FUSE have longer ones than a guest may say or Linux' clients take.
+  if (length > shared_dir::kMaxName) return true;
   const size_t dirent_size = FUSE_REC_ALIGN(FUSE_NAME_OFFSET + length);
   const size_t size = dirent_size + (plus ? sizeof(fuse_entry_out) : 0);
   if (size > std::min(room, request.room())) return false;
@@ -396,11 +399,12 @@ OkOrErrno Server::ReadEntries(Request& request, bool plus) {
       left -= before - request.room();
       position = entry.d_off;
       at += entry.d_reclen;
-      any = true;
+      any = any || request.room() < before;
     }
     directory->position = position;
-    // A second call of the kernel pays for itself only when much room is left.
-    if (left < buffer.size()) return {};
+    // A second call of the kernel pays for itself only when much room is left; but nothing at all
+    // would look like the end.
+    if (any && left < buffer.size()) return {};
   }
 }
 

@@ -168,12 +168,16 @@ OkOrErrno Server::SetAttr(Request& request, Attempt&) {
   const OrErrno<struct statx> changed =
       share_->Change(request.node(), file ? file->fd() : sys::BorrowedFd(), change);
   // With its own cache the guest's kernel writes times back also of a file that it has just
-  // deleted; an error would come out of the next syncfs(2).
+  // deleted; an error would come out of the next syncfs(2). One that somebody on the host renamed
+  // it looks for again upon ESTALE.
   const bool only_times = (in.valid & ~uint32_t{FATTR_MTIME | FATTR_CTIME}) == 0;
   const bool gone =
       !changed.has_value() && (changed.error().value == ESTALE || changed.error().value == ENOENT);
-  if (gone && only_times && Negotiated(FUSE_WRITEBACK_CACHE)) {
-    return request.PutStruct(fuse_attr_out{});
+  if (gone && only_times && Negotiated(FUSE_WRITEBACK_CACHE) && share_->NameLost(request.node())) {
+    fuse_attr_out out{};
+    // An answer of another type than the file's makes Linux give the file up for good.
+    out.attr.mode = TRY(share_->TypeOf(request.node()));
+    return request.PutStruct(out);
   }
   return PutAttributes(request, changed);
 }
@@ -248,7 +252,7 @@ OkOrErrno Server::Remove(Request& request, Attempt& attempt,
   if (attempt.before == Stage::kDone) return {};
   const std::optional<KnownName> known = BeforeNameGoes(request.node(), name);
   const OkOrErrno result = ((*share_).*remove)(request.node(), name);
-  if (result.has_value() && known) share_->ForgetName(*known, request.node(), name);
+  if (result.has_value() && known) AfterNameWent(*known, request.node(), name);
   return attempt.MayHaveHappened(result, ENOENT) ? OkOrErrno() : result;
 }
 
@@ -259,6 +263,12 @@ std::optional<KnownName> Server::BeforeNameGoes(NodeId parent, std::string_view 
   // Who comes with the node, by another of its names, shall not have to look for it.
   if (known && !known->last) (void)share_->Locate(known->node);
   return known;
+}
+
+void Server::AfterNameWent(const KnownName& known, NodeId parent, std::string_view name) {
+  share_->ForgetName(known, parent, name);
+  // Opened beside this request, before it could see that the name goes.
+  if (share_->IsOpen(known.node)) open_->LosesName(known.node);
 }
 
 OkOrErrno Server::Rename(Request& request, Attempt& attempt) {
@@ -288,7 +298,7 @@ OkOrErrno Server::RenameNames(Request& request, Attempt& attempt, uint64_t to, u
   const OkOrErrno result = share_->Rename(request.node(), name, to, new_name, flags);
   // The same file stays under both names.
   if (result.has_value() && known && known->inode != inode) {
-    share_->ForgetName(*known, to, new_name);
+    AfterNameWent(*known, to, new_name);
   }
   return result;
 }
@@ -308,6 +318,7 @@ OkOrErrno Server::SetXattr(Request& request, Attempt& attempt) {
   if (rest.size() < in.size) return Refuse(EINVAL);
   if (attempt.before == Stage::kDone) return {};
   if (name.empty() || name.size() > shared_dir::kMaxName) return Refuse(ERANGE);
+  shared_dir::KeepSetIdBits((in.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID) == 0);
   const OkOrErrno result =
       share_->SetXattr(request.node(), name, rest.substr(0, in.size), static_cast<int>(in.flags));
   return attempt.MayHaveHappened(result, EEXIST) ? OkOrErrno() : result;

@@ -539,7 +539,7 @@ TEST_F(ServerTest, CacheModes) {
 TEST_F(ServerTest, ReadOnly) {
   dir_.Write("file", "x");
   FuseDriver fuse(dir_.path(),
-                  {.share = {.max_nodes = 64, .max_descriptors = 64, .read_only = true}});
+                  {.share = {.max_nodes = 4096, .max_descriptors = 64, .read_only = true}});
   const uint64_t node = fuse.Lookup(kRoot, "file");
   EXPECT_EQ(fuse.Open(node, O_RDONLY).error, 0);
   EXPECT_EQ(fuse.Open(node, O_RDWR).error, EROFS);
@@ -554,7 +554,7 @@ TEST_F(ServerTest, ReadOnly) {
 TEST_F(ServerTest, SecurityAttributesUnderAnotherName) {
   FuseDriver fuse(
       dir_.path(),
-      {.share = {.max_nodes = 64, .max_descriptors = 64, .rewrite_security_xattrs = true}});
+      {.share = {.max_nodes = 4096, .max_descriptors = 64, .rewrite_security_xattrs = true}});
   const auto file = fuse.Create(kRoot, "file");
   const auto set = [&](std::string_view name) {
     return fuse
@@ -577,7 +577,7 @@ TEST_F(ServerTest, NamesWithoutCase) {
   dir_.Write("ReadMe.TXT", "x");
   EXPECT_EQ(fuse_.LookupError(kRoot, "readme.txt"), ENOENT);
   FuseDriver fuse(dir_.path(),
-                  {.share = {.max_nodes = 64, .max_descriptors = 64, .ascii_casefold = true}});
+                  {.share = {.max_nodes = 4096, .max_descriptors = 64, .ascii_casefold = true}});
   const uint64_t node = fuse.Lookup(kRoot, "readme.txt");
   EXPECT_EQ(node, fuse.Lookup(kRoot, "ReadMe.TXT"));
   EXPECT_EQ(fuse.Open(node).error, 0);

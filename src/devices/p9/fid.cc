@@ -15,12 +15,29 @@ namespace {
 // What counts of a predecessor's flags when a file is opened again.
 constexpr int kReopenFlags = O_ACCMODE | O_SYNC | O_DSYNC | O_DIRECTORY;
 
+// In a record, in the place of flags: not open, and an extended attribute is being written by it.
+constexpr int32_t kWritesXattr = -2;
+
 }  // namespace
+
+OrErrno<OpenBudget::Lease> OpenBudget::Lend() {
+  const uint32_t before = used_.fetch_add(1, std::memory_order_relaxed);
+  Lease lease(*this);
+  if (before >= limit_) return Refuse(ENFILE);
+  return lease;
+}
 
 bool XattrBudget::Take(uint64_t bytes) {
   if (used_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= kBytes) return true;
   Return(bytes);
   return false;
+}
+
+bool Xattr::Charge() {
+  const uint64_t bytes = sizeof(Xattr) + name.size() + std::max<uint64_t>(value.size(), announced);
+  if (!budget.Take(bytes)) return false;
+  charged = bytes;
+  return true;
 }
 
 Fid::~Fid() {
@@ -38,18 +55,20 @@ int Fid::open_flags() const {
   return open_flags_;
 }
 
-bool Fid::SetOpen(sys::UniqueFd file, int flags) {
+bool Fid::SetOpen(sys::UniqueFd file, OpenBudget::Lease lease, int flags) {
   auto shared = std::make_shared<const sys::UniqueFd>(std::move(file));
   const MutexLock lock(file_mutex_);
   if (open_flags_ >= 0) return false;
   file_ = std::move(shared);
+  lease_ = std::move(lease);
   open_flags_ = flags;
   share_.AddOpen(node_, file_);
   return true;
 }
 
-void Fid::SetOpenLater(int flags) {
+void Fid::SetOpenLater(std::optional<OpenBudget::Lease> lease, int flags) {
   const MutexLock lock(file_mutex_);
+  lease_ = std::move(lease);
   open_flags_ = flags;
 }
 
@@ -57,6 +76,7 @@ OrErrno<shared_dir::Descriptor> Fid::File() {
   const MutexLock lock(file_mutex_);
   if (open_flags_ < 0) return Refuse(EBADF);
   if (file_ == nullptr) {
+    if (!lease_) lease_ = TRY(budget_.Lend());
     sys::UniqueFd again = TRY(share_.Open(node_, open_flags_ & kReopenFlags));
     file_ = std::make_shared<const sys::UniqueFd>(std::move(again));
     share_.AddOpen(node_, file_);
@@ -75,13 +95,17 @@ shared_dir::Descriptor Fid::FileIfOpen() {
 struct FidTable::Header {
   uint32_t message_size;
   uint32_t used_rows;  // rows from here on were never used
+  uint32_t device_count;
+  uint32_t reserved;
+  uint64_t devices[kMaxDevices];
 };
 
 struct FidTable::Record {
   uint64_t node;
+  uint64_t from;  // the node that it has been walked away from; 0: none
   uint32_t number;
   uint32_t user;
-  int32_t open_flags;  // -1: not open
+  int32_t open_flags;  // -1: not open; kWritesXattr
   uint32_t live;       // written last
 };
 
@@ -90,18 +114,18 @@ uint64_t FidTable::StateBytes() {
   return (sizeof(Header) + uint64_t{kMaxFids} * sizeof(Record) + kPage - 1) / kPage * kPage;
 }
 
-FidTable::FidTable(shared_dir::Share& share, shared_dir::UnnamedStore& unnamed,
+FidTable::FidTable(shared_dir::Share& share, OpenBudget& budget, shared_dir::UnnamedStore& unnamed,
                    sys::MappedRegion region)
-    : share_(share), unnamed_(unnamed), region_(std::move(region)) {
+    : share_(share), budget_(budget), unnamed_(unnamed), region_(std::move(region)) {
 }
 
-Result<std::unique_ptr<FidTable>> FidTable::Create(shared_dir::Share& share,
+Result<std::unique_ptr<FidTable>> FidTable::Create(shared_dir::Share& share, OpenBudget& budget,
                                                    shared_dir::UnnamedStore& unnamed,
                                                    sys::BorrowedFd state) {
   sys::MappedRegion region =
       TRY_CONTEXT(sys::MappedRegion::Shared(state, 0, StateBytes(), sys::MapAccess::kReadWrite),
                   "mapping the table of fids");
-  std::unique_ptr<FidTable> table(new FidTable(share, unnamed, std::move(region)));
+  std::unique_ptr<FidTable> table(new FidTable(share, budget, unnamed, std::move(region)));
   table->Recover();
   return table;
 }
@@ -113,6 +137,7 @@ FidTable::Header& FidTable::header() const {
 
 FidTable::Record& FidTable::At(uint32_t row) const {
   CHECK(row < kMaxFids);
+  static_assert(sizeof(Header) % alignof(Record) == 0);
   // SAFETY: within the region, and aligned: the header's size is a multiple of a record's
   // alignment.
   return reinterpret_cast<Record*>(region_.data() + sizeof(Header))[row];
@@ -122,7 +147,7 @@ FidTable::Record& FidTable::At(uint32_t row) const {
 // share checks; a number that is taken twice loses the second.
 void FidTable::Recover() {
   const MutexLock lock(mutex_);
-  std::map<uint64_t, sys::UniqueFd> unnamed = unnamed_.TakeAll();
+  std::map<uint64_t, sys::UniqueFd> unnamed = unnamed_.Recover();
   const uint32_t used = std::min(header().used_rows, kMaxFids);
   header().used_rows = used;
   for (uint32_t row = 0; row < used; ++row) {
@@ -135,17 +160,29 @@ void FidTable::Recover() {
       continue;
     }
     // The reference that the predecessor's fid held is this one's.
-    auto fid = std::make_shared<Fid>(share_, record.node, record.user);
+    auto fid = std::make_shared<Fid>(share_, budget_, record.node, record.user);
     Entry entry{.fid = fid, .row = row};
-    if (const auto kept = unnamed.find(record.number);
-        kept != unnamed.end() && record.open_flags >= 0) {
-      entry.unnamed = unnamed_.Put(record.number, kept->second);
-      fid->SetOpen(std::move(kept->second), record.open_flags);
-    } else if (record.open_flags >= 0) {
-      fid->SetOpenLater(record.open_flags);
+    if (record.open_flags >= 0) {
+      // What the predecessor had open counts from the start.
+      OrErrno<OpenBudget::Lease> lent = budget_.Lend();
+      std::optional<OpenBudget::Lease> lease;
+      if (lent.has_value()) lease = std::move(*lent);
+      const auto kept = unnamed.find(record.number);
+      if (kept != unnamed.end() && lease && share_.IsFile(record.node, kept->second)) {
+        entry.unnamed = true;
+        fid->SetOpen(std::move(kept->second), *std::move(lease), record.open_flags);
+        unnamed.erase(kept);
+      } else {
+        fid->SetOpenLater(std::move(lease), record.open_flags);
+      }
+    } else if (record.open_flags == kWritesXattr) {
+      const MutexLock fid_lock(fid->mutex);
+      fid->xattr_lost = true;
     }
     fids_.emplace(record.number, std::move(entry));
   }
+  // Of fids that the predecessor took away, and did not live to drop them here.
+  for (const auto& [number, file] : unnamed) unnamed_.Remove(number);
 }
 
 std::optional<uint32_t> FidTable::Allocate() {
@@ -158,12 +195,13 @@ std::optional<uint32_t> FidTable::Allocate() {
   return header().used_rows++;
 }
 
-void FidTable::Write(uint32_t row, uint32_t number, const Fid& fid) {
+void FidTable::Write(uint32_t row, uint32_t number, const Fid& fid, NodeId from) {
   Record& record = At(row);
   record.live = 0;
   // ORDERING: against this process' death alone, so the compiler's order is all that matters.
   std::atomic_signal_fence(std::memory_order_release);
   record.node = fid.node();
+  record.from = from;
   record.number = number;
   record.user = fid.user();
   record.open_flags = fid.open_flags();
@@ -183,16 +221,17 @@ OkOrErrno FidTable::Insert(uint32_t number, std::shared_ptr<Fid> fid) {
   if (number == UINT32_MAX || fids_.contains(number)) return Refuse(EBADF);
   const std::optional<uint32_t> row = Allocate();
   if (!row) return Refuse(ENFILE);
-  Write(*row, number, *fid);
+  Write(*row, number, *fid, 0);
   fids_.emplace(number, Entry{.fid = std::move(fid), .row = *row});
   return {};
 }
 
-OkOrErrno FidTable::Replace(uint32_t number, std::shared_ptr<Fid> fid) {
+OkOrErrno FidTable::Replace(uint32_t number, std::shared_ptr<Fid> fid, NodeId from) {
   {
     const MutexLock lock(mutex_);
     if (const auto found = fids_.find(number); found != fids_.end()) {
-      Write(found->second.row, number, *fid);
+      Write(found->second.row, number, *fid, from);
+      if (std::exchange(found->second.unnamed, false)) unnamed_.Remove(number);
       std::swap(found->second.fid, fid);
       return {};  // what was there goes after the lock
     }
@@ -200,10 +239,20 @@ OkOrErrno FidTable::Replace(uint32_t number, std::shared_ptr<Fid> fid) {
   return Insert(number, std::move(fid));
 }
 
+NodeId FidTable::WalkedFrom(uint32_t number) {
+  const MutexLock lock(mutex_);
+  const auto found = fids_.find(number);
+  return found == fids_.end() ? 0 : At(found->second.row).from;
+}
+
 void FidTable::RecordOpen(uint32_t number, int flags) {
   const MutexLock lock(mutex_);
   const auto found = fids_.find(number);
   if (found != fids_.end()) At(found->second.row).open_flags = flags;
+}
+
+void FidTable::RecordXattr(uint32_t number) {
+  RecordOpen(number, kWritesXattr);
 }
 
 void FidTable::KeepUnnamed(NodeId node) {
@@ -215,16 +264,17 @@ void FidTable::KeepUnnamed(NodeId node) {
   }
 }
 
-std::shared_ptr<Fid> FidTable::Remove(uint32_t number) {
+bool FidTable::Remove(uint32_t number, const Fid& fid) {
+  std::shared_ptr<Fid> removed;  // goes after the lock
   const MutexLock lock(mutex_);
   const auto found = fids_.find(number);
-  if (found == fids_.end()) return nullptr;
-  std::shared_ptr<Fid> fid = std::move(found->second.fid);
+  if (found == fids_.end() || found->second.fid.get() != &fid) return false;
+  removed = std::move(found->second.fid);
   At(found->second.row).live = 0;
   free_.push_back(found->second.row);
   if (found->second.unnamed) unnamed_.Remove(number);
   fids_.erase(found);
-  return fid;
+  return true;
 }
 
 void FidTable::Clear() {
@@ -234,12 +284,28 @@ void FidTable::Clear() {
   for (const auto& [number, entry] : all) At(entry.row).live = 0;
   free_.clear();
   header().used_rows = 0;
-  unnamed_.TakeAll();
+  unnamed_.Clear();
 }
 
 size_t FidTable::size() {
   const MutexLock lock(mutex_);
   return fids_.size();
+}
+
+uint32_t FidTable::DeviceIndex(uint64_t device) {
+  const MutexLock lock(devices_mutex_);
+  Header& known = header();
+  // TRUST: a predecessor's count.
+  const uint32_t count = std::min(known.device_count, kMaxDevices);
+  const auto index = static_cast<uint32_t>(std::find(known.devices, known.devices + count, device) -
+                                           known.devices);
+  if (index < count) return index;
+  if (count == kMaxDevices) return kMaxDevices - 1;
+  known.devices[count] = device;
+  // ORDERING: against this process' death alone.
+  std::atomic_signal_fence(std::memory_order_release);
+  known.device_count = count + 1;
+  return count;
 }
 
 uint32_t FidTable::message_size() const {

@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
@@ -27,6 +28,36 @@ using shared_dir::NodeId;
 using shared_dir::OkOrErrno;
 using shared_dir::OrErrno;
 using shared_dir::Refuse;
+
+// Files that the process may have open for the guest: fids', and one a locked file. Outlives its
+// leases.
+class OpenBudget {
+ public:
+  explicit OpenBudget(uint32_t limit) : limit_(limit) {}
+
+  // One open file, for as long as it lives.
+  class Lease {
+   public:
+    explicit Lease(OpenBudget& budget) : budget_(&budget) {}
+    ~Lease() {
+      if (budget_ != nullptr) budget_->used_.fetch_sub(1, std::memory_order_relaxed);
+    }
+    Lease(Lease&& other) noexcept : budget_(std::exchange(other.budget_, nullptr)) {}
+    Lease& operator=(Lease&& other) noexcept {
+      std::swap(budget_, other.budget_);
+      return *this;
+    }
+
+   private:
+    OpenBudget* budget_;
+  };
+  // ENFILE when there are as many as may be.
+  OrErrno<Lease> Lend();
+
+ private:
+  const uint32_t limit_;
+  std::atomic<uint32_t> used_{0};  // ORDERING: relaxed everywhere, a count on its own
+};
 
 // What extended attributes that are being read or written may take together: the guest decides how
 // many there are.
@@ -49,6 +80,9 @@ struct Xattr {
   Xattr(const Xattr&) = delete;
   Xattr& operator=(const Xattr&) = delete;
 
+  // Takes from the budget what this is, holds and is to hold. False when there is not so much left.
+  bool Charge();
+
   XattrBudget& budget;
   uint64_t charged = 0;
   std::string name;
@@ -61,8 +95,8 @@ struct Xattr {
 class Fid {
  public:
   // Takes over one reference on the node.
-  Fid(shared_dir::Share& share, NodeId node, uint32_t user)
-      : share_(share), node_(node), user_(user) {}
+  Fid(shared_dir::Share& share, OpenBudget& budget, NodeId node, uint32_t user)
+      : share_(share), budget_(budget), node_(node), user_(user) {}
   ~Fid();
   Fid(const Fid&) = delete;
   Fid& operator=(const Fid&) = delete;
@@ -73,9 +107,9 @@ class Fid {
   bool open() const;
   int open_flags() const;
   // It is open from now on. False when it was before, by a request beside this one.
-  bool SetOpen(sys::UniqueFd file, int flags);
+  bool SetOpen(sys::UniqueFd file, OpenBudget::Lease lease, int flags);
   // As SetOpen(), by a predecessor: the file is opened when it is needed.
-  void SetOpenLater(int flags);
+  void SetOpenLater(std::optional<OpenBudget::Lease> lease, int flags);
   // EBADF when it is not open.
   OrErrno<shared_dir::Descriptor> File();
   // Null when it is not open (or could not be opened again).
@@ -83,15 +117,19 @@ class Fid {
 
   Mutex mutex;
   std::unique_ptr<Xattr> xattr CROSVM_GUARDED_BY(mutex);
+  // A predecessor was given an attribute to write, or a part of it, and died before it did.
+  bool xattr_lost CROSVM_GUARDED_BY(mutex) = false;
   // Readers of a directory go one after the other: the position belongs to the open file.
   Mutex directory_mutex;
 
  private:
   shared_dir::Share& share_;
+  OpenBudget& budget_;
   const NodeId node_;
   const uint32_t user_;
   mutable Mutex file_mutex_;
   shared_dir::Descriptor file_ CROSVM_GUARDED_BY(file_mutex_);
+  std::optional<OpenBudget::Lease> lease_ CROSVM_GUARDED_BY(file_mutex_);
   int open_flags_ CROSVM_GUARDED_BY(file_mutex_) = -1;
 };
 
@@ -99,11 +137,12 @@ class FidTable {
  public:
   // A client has one fid for each file that it remembers, so the bound is generous.
   static constexpr uint32_t kMaxFids = 1U << 20;
+  static constexpr uint32_t kMaxDevices = 4096;
   static uint64_t StateBytes();
 
   // Takes over the fids in `state` (all zero: none), a sealed memfd of StateBytes(), and what
-  // `unnamed` has of them. Entries that make no sense are dropped. Both outlive the table.
-  static Result<std::unique_ptr<FidTable>> Create(shared_dir::Share& share,
+  // `unnamed` has of them. Entries that make no sense are dropped. All three outlive the table.
+  static Result<std::unique_ptr<FidTable>> Create(shared_dir::Share& share, OpenBudget& budget,
                                                   shared_dir::UnnamedStore& unnamed,
                                                   sys::BorrowedFd state);
 
@@ -111,16 +150,25 @@ class FidTable {
   std::shared_ptr<Fid> Find(uint32_t number);
   // EBADF when the number is taken, ENFILE when there are too many.
   OkOrErrno Insert(uint32_t number, std::shared_ptr<Fid> fid);
-  // Insert(), or in the place of the fid that has the number.
-  OkOrErrno Replace(uint32_t number, std::shared_ptr<Fid> fid);
+  // Insert(), or in the place of the fid that has the number. `from`: the node that it has been
+  // walked away from, for a successor.
+  OkOrErrno Replace(uint32_t number, std::shared_ptr<Fid> fid, NodeId from = 0);
+  // As the last Replace() said; 0: it did not.
+  NodeId WalkedFrom(uint32_t number);
   // For a successor: the fid is open, so.
   void RecordOpen(uint32_t number, int flags);
+  // For a successor: an extended attribute is being written by it.
+  void RecordXattr(uint32_t number);
   // The node is about to lose its name: what is open of it is kept for a successor.
   void KeepUnnamed(NodeId node);
-  // Null when there is no such fid.
-  std::shared_ptr<Fid> Remove(uint32_t number);
+  // False when the number is not, or no longer, this fid's.
+  bool Remove(uint32_t number, const Fid& fid);
   void Clear();
   size_t size();
+
+  // The number of a device of the host, the same for every successor; of more than kMaxDevices the
+  // last is shared.
+  uint32_t DeviceIndex(uint64_t device);
 
   // The session's message size, kept for a successor; 0: no session.
   uint32_t message_size() const;
@@ -135,16 +183,19 @@ class FidTable {
     bool unnamed = false;  // in the store
   };
 
-  FidTable(shared_dir::Share& share, shared_dir::UnnamedStore& unnamed, sys::MappedRegion region);
+  FidTable(shared_dir::Share& share, OpenBudget& budget, shared_dir::UnnamedStore& unnamed,
+           sys::MappedRegion region);
   void Recover();
   Header& header() const;
   Record& At(uint32_t row) const;
   std::optional<uint32_t> Allocate() CROSVM_REQUIRES(mutex_);
-  void Write(uint32_t row, uint32_t number, const Fid& fid) CROSVM_REQUIRES(mutex_);
+  void Write(uint32_t row, uint32_t number, const Fid& fid, NodeId from) CROSVM_REQUIRES(mutex_);
 
   shared_dir::Share& share_;
+  OpenBudget& budget_;
   shared_dir::UnnamedStore& unnamed_;
   sys::MappedRegion region_;
+  Mutex devices_mutex_;  // of the header's devices
   Mutex mutex_;
   std::unordered_map<uint32_t, Entry> fids_ CROSVM_GUARDED_BY(mutex_);
   std::vector<uint32_t> free_ CROSVM_GUARDED_BY(mutex_);

@@ -38,15 +38,16 @@ OrErrno<LockRange> MakeLockRange(uint64_t start, uint64_t length) {
   return LockRange{.start = start, .end = start + length - 1};
 }
 
-LockTable::File& LockTable::FileOf(NodeId node) {
-  const auto [entry, is_new] = files_.try_emplace(node);
-  if (is_new) {
-    // A lock to write needs a descriptor to write, which a read-only file does not get.
-    OrErrno<sys::UniqueFd> host = share_.Open(node, O_RDWR);
-    if (!host.has_value()) host = share_.Open(node, O_RDONLY);
-    if (host.has_value()) entry->second.host = std::move(*host);
-  }
-  return entry->second;
+OrErrno<LockTable::File*> LockTable::FileOf(NodeId node) {
+  if (const auto found = files_.find(node); found != files_.end()) return &found->second;
+  OrErrno<OpenBudget::Lease> lease = budget_.Lend();
+  if (!lease.has_value()) return Refuse(ENOLCK);
+  File& file = files_.try_emplace(node, std::move(*lease)).first->second;
+  // A lock to write needs a descriptor to write, which a read-only file does not get.
+  OrErrno<sys::UniqueFd> host = share_.Open(node, O_RDWR);
+  if (!host.has_value()) host = share_.Open(node, O_RDONLY);
+  if (host.has_value()) file.host = std::move(*host);
+  return &file;
 }
 
 void LockTable::DropIfEmpty(NodeId node) {
@@ -101,7 +102,7 @@ OrErrno<bool> LockTable::Lock(const Fid& fid, const LockOwner& owner, LockRange 
   const MutexLock lock(mutex_);
   // A cut may leave two pieces beside the new one.
   if (count_ + 3 > kMaxLocks) return Refuse(ENOLCK);
-  File& file = FileOf(fid.node());
+  File& file = *TRY(FileOf(fid.node()));
   if (FindConflict(file.locks, owner, range, exclusive) != nullptr) return false;
   if (file.host.valid()) {
     struct flock wanted = HostLock(exclusive ? F_WRLCK : F_RDLCK, range);
@@ -128,10 +129,10 @@ void LockTable::Unlock(const Fid& fid, const LockOwner& owner, LockRange range) 
   DropIfEmpty(fid.node());
 }
 
-std::optional<HeldLock> LockTable::Conflict(const Fid& fid, const LockOwner& owner, LockRange range,
-                                            bool exclusive) {
+OrErrno<std::optional<HeldLock>> LockTable::Conflict(const Fid& fid, const LockOwner& owner,
+                                                     LockRange range, bool exclusive) {
   const MutexLock lock(mutex_);
-  File& file = FileOf(fid.node());
+  File& file = *TRY(FileOf(fid.node()));
   std::optional<HeldLock> conflict;
   if (const HeldLock* const other = FindConflict(file.locks, owner, range, exclusive)) {
     conflict = *other;

@@ -24,6 +24,9 @@
 namespace crosvm::devices::p9 {
 
 struct LockOwner {
+  // Bytes of a client's name; Linux gives its host name, which has 64.
+  static constexpr size_t kMaxClient = 255;
+
   uint32_t process = 0;
   std::string client;
 
@@ -51,31 +54,35 @@ class LockTable {
   // Of all files together; the guest chooses how many it makes.
   static constexpr size_t kMaxLocks = 65536;
 
-  explicit LockTable(shared_dir::Share& share) : share_(share) {}
+  LockTable(shared_dir::Share& share, OpenBudget& budget) : share_(share), budget_(budget) {}
 
-  // False: somebody else has a lock in the way. ENOLCK: too many.
+  // False: somebody else has a lock in the way. ENOLCK: too many, or too many open files.
   OrErrno<bool> Lock(const Fid& fid, const LockOwner& owner, LockRange range, bool exclusive);
   void Unlock(const Fid& fid, const LockOwner& owner, LockRange range);
-  // What stands in the way of such a lock, if anything does.
-  std::optional<HeldLock> Conflict(const Fid& fid, const LockOwner& owner, LockRange range,
-                                   bool exclusive);
+  // What stands in the way of such a lock, if anything does. ENOLCK: too many open files.
+  OrErrno<std::optional<HeldLock>> Conflict(const Fid& fid, const LockOwner& owner, LockRange range,
+                                            bool exclusive);
   // Everything that was locked through the fid.
   void Release(const Fid& fid);
   void Clear();
 
  private:
   struct File {
+    explicit File(OpenBudget::Lease counted) : lease(std::move(counted)) {}
+
+    OpenBudget::Lease lease;
     sys::UniqueFd host;  // with the host's locks; invalid where it could not be opened
     std::vector<HeldLock> locks;
   };
 
-  File& FileOf(NodeId node) CROSVM_REQUIRES(mutex_);
+  OrErrno<File*> FileOf(NodeId node) CROSVM_REQUIRES(mutex_);
   void Cut(File& file, const Fid& fid, const LockOwner& owner, LockRange range)
       CROSVM_REQUIRES(mutex_);
   static void UnlockHost(const File& file, LockRange range);
   void DropIfEmpty(NodeId node) CROSVM_REQUIRES(mutex_);
 
   shared_dir::Share& share_;
+  OpenBudget& budget_;
   Mutex mutex_;
   std::unordered_map<NodeId, File> files_ CROSVM_GUARDED_BY(mutex_);
   size_t count_ CROSVM_GUARDED_BY(mutex_) = 0;

@@ -21,6 +21,7 @@ constexpr int kChainsPerTurn = 128;
 
 std::vector<iovec> IovecsOf(const std::vector<memory::GuestSlice>& slices) {
   std::vector<iovec> pieces;
+  pieces.reserve(slices.size());
   for (const memory::GuestSlice& slice : slices) pieces.push_back(slice.ToIovec());
   return pieces;
 }
@@ -57,6 +58,8 @@ P9Device::P9Device(event::EventLoop& loop, std::unique_ptr<shared_dir::Share> sh
 }
 
 P9Device::~P9Device() {
+  // Its threads look at self_ when they are done.
+  pool_.reset();
   self_.reset();
 }
 

@@ -74,7 +74,7 @@ class P9Device : public virtio::Device {
   std::vector<Slot*> done_ CROSVM_GUARDED_BY(done_mutex_);
   // For work posted by the threads.
   std::shared_ptr<P9Device*> self_;
-  // Last: its threads end before what they use.
+  // Ends before all else: its threads use it.
   std::unique_ptr<event::ThreadPool> pool_;
 };
 

@@ -98,8 +98,10 @@ OkOrErrno Server::Lopen(Call& call) {
     // By the predecessor, of whose answer the client does not know.
     if (!call.request.replayed) return Refuse(EBUSY);
   } else {
+    OpenBudget::Lease lease = TRY(open_budget_.Lend());
+    if ((kept & O_TRUNC) != 0) shared_dir::KeepSetIdBits(fid->user() == 0);
     sys::UniqueFd file = TRY(share_.Open(fid->node(), kept));
-    if (!fid->SetOpen(std::move(file), kept & ~O_TRUNC)) return Refuse(EBUSY);
+    if (!fid->SetOpen(std::move(file), std::move(lease), kept & ~O_TRUNC)) return Refuse(EBUSY);
     fids_->RecordOpen(number, kept & ~O_TRUNC);
   }
   // 0: pieces as large as a message carries.
@@ -150,6 +152,7 @@ OkOrErrno Server::WriteXattr(Call& call, Xattr& xattr, uint64_t offset, uint32_t
   if (!xattr.writing) return Refuse(EBADF);
   // In order and no more than was announced, so that the memory is bounded by the announcement.
   if (offset != xattr.value.size() || count > xattr.announced - offset) return Refuse(EINVAL);
+  xattr.value.reserve(xattr.announced);
   for (const iovec& piece : First(call.request.data, count)) {
     const char* const bytes = static_cast<const char*>(piece.iov_base);
     xattr.value.insert(xattr.value.end(), bytes, bytes + piece.iov_len);
@@ -167,6 +170,7 @@ OkOrErrno Server::Write(Call& call) {
   const std::shared_ptr<Fid> fid = TRY(FidOf(number));
   {
     const MutexLock lock(fid->mutex);
+    if (fid->xattr_lost) return Refuse(EIO);
     if (fid->xattr != nullptr) return WriteXattr(call, *fid->xattr, offset, count);
   }
   const Descriptor file = TRY(fid->File());
@@ -207,6 +211,11 @@ OkOrErrno Server::Readdir(Call& call) {
       // SAFETY: the kernel fills the buffer with whole, aligned records.
       const auto* const entry = reinterpret_cast<const dirent64*>(buffer.data() + at);
       const std::string_view name(entry->d_name);
+      // NTFS, exFAT, vfat and FUSE have longer ones than Linux' client has room for.
+      if (name.size() > shared_dir::kMaxName) {
+        at += entry->d_reclen;
+        continue;
+      }
       full = call.out.size() - begin + kEntryBytes + name.size() > count;
       if (full) break;
       // What is above the share is none of the guest's business: the root's parent is the root.
@@ -334,9 +343,12 @@ OkOrErrno Server::Lock(Call& call) {
   call.in.U32();  // whether the client would wait, and how: it asks again by itself
   const uint64_t start = call.in.U64();
   const uint64_t length = call.in.U64();
-  LockOwner owner{.process = call.in.U32(), .client = {}};
-  owner.client = call.in.String();
-  if (!call.in.ok() || type > kLockNone) return Refuse(EINVAL);
+  const uint32_t process = call.in.U32();
+  const std::string_view client = call.in.String();
+  if (!call.in.ok() || type > kLockNone || client.size() > LockOwner::kMaxClient) {
+    return Refuse(EINVAL);
+  }
+  const LockOwner owner{.process = process, .client = std::string(client)};
   const std::shared_ptr<Fid> fid = TRY(FidOf(number));
   if (!fid->open()) return Refuse(EBADF);
   const LockRange range = TRY(MakeLockRange(start, length));
@@ -355,13 +367,17 @@ OkOrErrno Server::Getlock(Call& call) {
   const uint8_t type = call.in.U8();
   const uint64_t start = call.in.U64();
   const uint64_t length = call.in.U64();
-  LockOwner owner{.process = call.in.U32(), .client = {}};
-  owner.client = call.in.String();
-  if (!call.in.ok() || type > kLockNone) return Refuse(EINVAL);
+  const uint32_t process = call.in.U32();
+  const std::string_view client = call.in.String();
+  if (!call.in.ok() || type > kLockNone || client.size() > LockOwner::kMaxClient) {
+    return Refuse(EINVAL);
+  }
+  const LockOwner owner{.process = process, .client = std::string(client)};
   const std::shared_ptr<Fid> fid = TRY(FidOf(number));
   if (!fid->open()) return Refuse(EBADF);
   const LockRange range = TRY(MakeLockRange(start, length));
-  const std::optional<HeldLock> other = locks_.Conflict(*fid, owner, range, type == kLockWrite);
+  const std::optional<HeldLock> other =
+      TRY(locks_.Conflict(*fid, owner, range, type == kLockWrite));
   if (!other) {
     call.out.U8(kLockNone).U64(start).U64(length).U32(owner.process).String(owner.client);
     return {};
@@ -389,16 +405,14 @@ OkOrErrno Server::Xattrwalk(Call& call) {
     xattr->value = TRY(share_.ListXattr(fid->node()));
   } else {
     xattr->name = name;
-    xattr->value.resize(XATTR_SIZE_MAX);
-    const size_t size = TRY(share_.GetXattr(fid->node(), xattr->name, xattr->value));
-    xattr->value.resize(size);
-    xattr->value.shrink_to_fit();
+    std::vector<char> buffer(XATTR_SIZE_MAX);
+    buffer.resize(TRY(share_.GetXattr(fid->node(), xattr->name, buffer)));
+    xattr->value.assign(buffer.begin(), buffer.end());  // no more room than bytes
   }
   const uint64_t size = xattr->value.size();
-  if (!xattr_budget_.Take(size)) return Refuse(ENOMEM);
-  xattr->charged = size;
+  if (!xattr->Charge()) return Refuse(ENOMEM);
   TRY(share_.Reference(fid->node()));
-  auto made = std::make_shared<Fid>(share_, fid->node(), fid->user());
+  auto made = std::make_shared<Fid>(share_, open_budget_, fid->node(), fid->user());
   {
     const MutexLock lock(made->mutex);
     made->xattr = std::move(xattr);
@@ -422,15 +436,19 @@ OkOrErrno Server::Xattrcreate(Call& call) {
   if (size > XATTR_SIZE_MAX) return Refuse(E2BIG);
   const std::shared_ptr<Fid> fid = TRY(FidOf(number));
   if (fid->open()) return Refuse(EBUSY);
-  const MutexLock lock(fid->mutex);
-  if (fid->xattr != nullptr) return Refuse(EBUSY);
-  if (!xattr_budget_.Take(size)) return Refuse(ENOMEM);
-  fid->xattr = std::make_unique<Xattr>(xattr_budget_);
-  fid->xattr->charged = size;
-  fid->xattr->name = name;
-  fid->xattr->announced = size;
-  fid->xattr->flags = static_cast<int>(flags);
-  fid->xattr->writing = true;
+  {
+    const MutexLock lock(fid->mutex);
+    if (fid->xattr != nullptr) return Refuse(EBUSY);
+    auto xattr = std::make_unique<Xattr>(xattr_budget_);
+    xattr->name = name;
+    xattr->announced = size;
+    xattr->flags = static_cast<int>(flags);
+    xattr->writing = true;
+    if (!xattr->Charge()) return Refuse(ENOMEM);
+    fid->xattr = std::move(xattr);
+    fid->xattr_lost = false;
+  }
+  fids_->RecordXattr(number);
   return {};
 }
 

@@ -224,6 +224,21 @@ TEST_F(HostileTest, Hostile_OffsetsAndCounts) {
   EXPECT_EQ(s_.ReadFile("f"), "x");
 }
 
+TEST_F(HostileTest, Hostile_LocksOfAClientWithALongName) {
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  ASSERT_EQ(s_.Open(1, O_RDWR), 0u);
+  for (const Type type : {Type::kLock, Type::kGetlock}) {
+    for (const size_t length : {255u, 256u, 60000u}) {
+      MessageWriter lock;
+      lock.U32(1).U8(kLockRead);
+      if (type == Type::kLock) lock.U32(0);
+      lock.U64(0).U64(1).U32(1).String(std::string(length, 'c'));
+      EXPECT_EQ(s_.Call(type, std::move(lock)).error,
+                length <= 255 ? 0u : static_cast<uint32_t>(EINVAL));
+    }
+  }
+}
+
 TEST_F(HostileTest, Hostile_AttributesThatAreNeverFinished) {
   uint32_t error = 0;
   uint32_t fid = 1;
@@ -234,11 +249,35 @@ TEST_F(HostileTest, Hostile_AttributesThatAreNeverFinished) {
     error = s_.Call(Type::kXattrcreate, std::move(create)).error;
   }
   EXPECT_EQ(error, static_cast<uint32_t>(ENOMEM));
-  EXPECT_EQ(fid - 2, XattrBudget::kBytes / 65536);
+  EXPECT_EQ(fid - 2, XattrBudget::kBytes / (65536 + strlen("user.x") + sizeof(Xattr)));
   EXPECT_NE(s_.Clunk(1), 0u) << "nothing of it was written";
   MessageWriter create;
   create.U32(fid - 1).String("user.x").U64(65536).U32(0);
   EXPECT_EQ(s_.Call(Type::kXattrcreate, std::move(create)).error, 0u) << "one went";
+}
+
+TEST_F(HostileTest, Hostile_AttributesThatHoldNothing) {
+  // A name, and what an attribute is kept in, cost as well: in the end nothing fits.
+  const std::string name(255, 'n');
+  uint32_t fid = 1;
+  for (const uint64_t size : {65536, 4096, 256, 0}) {
+    uint32_t error = 0;
+    for (; fid < 2000 && error == 0; ++fid) {
+      ASSERT_EQ(s_.Walk(0, fid, {"f"}), 0u);
+      MessageWriter create;
+      create.U32(fid).String(name).U64(size).U32(0);
+      error = s_.Call(Type::kXattrcreate, std::move(create)).error;
+    }
+    EXPECT_EQ(error, static_cast<uint32_t>(ENOMEM)) << size;
+  }
+  for (uint32_t error = 0; fid < 2000 && error == 0; ++fid) {
+    MessageWriter walk;
+    walk.U32(0).U32(fid).String("");
+    error = s_.Call(Type::kXattrwalk, std::move(walk)).error;
+  }
+  EXPECT_LT(fid, 2000u);
+  const auto list = s_.share().ListXattr(shared_dir::kRootNode);
+  EXPECT_EQ(list->capacity(), list->size());
 }
 
 TEST_F(HostileTest, Hostile_OneFidOpenedOnManyThreads) {

@@ -1,18 +1,14 @@
 #include "devices/p9/p9_module.h"
 
-#include <fcntl.h>
-
 #include "codec/cbor.h"
 #include "codec/fd_table.h"
 #include "codec/key_value.h"
 #include "config/shared_dir_options.h"
 #include "devices/p9/p9_device.h"
 #include "devices/p9/p9_server.h"
-#include "jail/self_fds.h"
 #include "policies/p9.h"
 #include "shared_dir/prepare.h"
 #include "shared_dir/share.h"
-#include "sys/file.h"
 #include "sys/memfd.h"
 
 namespace crosvm::devices::p9 {
@@ -31,6 +27,7 @@ struct P9Start {
   bool ascii_casefold = false;
   bool ro = false;
   uint32_t max_nodes = 0;
+  uint32_t max_open = 0;
   uint32_t max_descriptors = 0;
   uint32_t threads = 1;
 
@@ -42,7 +39,7 @@ struct P9Start {
         Field("unnamed_out", &P9Start::unnamed_out).Required(), Field("tag", &P9Start::tag),
         Field("rewrite_security_xattrs", &P9Start::rewrite_security_xattrs),
         Field("ascii_casefold", &P9Start::ascii_casefold), Field("ro", &P9Start::ro),
-        Field("max_nodes", &P9Start::max_nodes),
+        Field("max_nodes", &P9Start::max_nodes), Field("max_open", &P9Start::max_open),
         Field("max_descriptors", &P9Start::max_descriptors),
         Field("threads", &P9Start::threads).Range(1, 64));
   }
@@ -71,6 +68,7 @@ Result<PreparedDevice> Prepare(std::string_view text) {
                 .ascii_casefold = options.ascii_casefold,
                 .ro = options.ro,
                 .max_nodes = share.max_nodes,
+                .max_open = share.max_open,
                 .max_descriptors = share.max_descriptors,
                 .threads = options.threads != 0 ? options.threads : shared_dir::DefaultThreads()};
   prepared.start = codec::ToCbor(start);
@@ -85,36 +83,24 @@ Result<PreparedDevice> Prepare(std::string_view text) {
   return prepared;
 }
 
-// In a jail the directory is the root, as a mount of its own that is nosuid, nodev and, where asked
-// for, read-only; the descriptor from outside is of the host's mount.
-Result<sys::UniqueFd> InsideJail(sys::UniqueFd outside) {
-  sys::UniqueFd root = TRY(sys::Open("/", O_PATH | O_DIRECTORY));
-  const struct stat there = TRY(sys::Stat(outside));
-  const struct stat here = TRY(sys::Stat(root));
-  const bool same = there.st_dev == here.st_dev && there.st_ino == here.st_ino;
-  return same ? std::move(root) : std::move(outside);
-}
-
 Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
                                                const CreateContext& context) {
   const P9Start start = TRY(codec::FromCbor<P9Start>(prepared.start, prepared.fds.size()));
-  sys::UniqueFd outside = TRY(prepared.fds.Take(start.root));
-  sys::UniqueFd root = TRY(InsideJail(std::move(outside)));
-  sys::UniqueFd self_fds =
-      context.self_fds.valid() ? TRY(context.self_fds.Dup()) : TRY(jail::OpenSelfFds());
+  sys::UniqueFd root = TRY(prepared.fds.Take(start.root));
   const sys::UniqueFd nodes = TRY(prepared.fds.Take(start.nodes));
   const sys::UniqueFd fids = TRY(prepared.fds.Take(start.fids));
   sys::UnixSocket unnamed_in(TRY(prepared.fds.Take(start.unnamed_in)));
   sys::UnixSocket unnamed_out(TRY(prepared.fds.Take(start.unnamed_out)));
   std::unique_ptr<shared_dir::Share> share =
-      TRY(shared_dir::Share::Create(std::move(root), std::move(self_fds), nodes,
-                                    {.max_nodes = start.max_nodes,
-                                     .max_descriptors = start.max_descriptors,
-                                     .read_only = start.ro,
-                                     .rewrite_security_xattrs = start.rewrite_security_xattrs,
-                                     .ascii_casefold = start.ascii_casefold}));
-  std::unique_ptr<Server> server =
-      TRY(Server::Create(*share, fids, std::move(unnamed_in), std::move(unnamed_out)));
+      TRY(shared_dir::OpenShare(std::move(root), context.self_fds, nodes,
+                                {.max_nodes = start.max_nodes,
+                                 .max_descriptors = start.max_descriptors,
+                                 .read_only = start.ro,
+                                 .rewrite_security_xattrs = start.rewrite_security_xattrs,
+                                 .ascii_casefold = start.ascii_casefold,
+                                 .hold_parents = true}));
+  std::unique_ptr<Server> server = TRY(
+      Server::Create(*share, fids, std::move(unnamed_in), std::move(unnamed_out), start.max_open));
   return P9Device::Create(context.loop, std::move(share), std::move(server),
                           {.tag = start.tag, .threads = start.threads});
 }

@@ -37,11 +37,13 @@ OkOrErrno Server::Lcreate(Call& call) {
   int kept = static_cast<int>(flags & kCreateFlags);
   // The file may be there because the predecessor made it.
   if (call.request.replayed) kept &= ~O_EXCL;
+  OpenBudget::Lease lease = TRY(open_budget_.Lend());
+  if ((kept & O_TRUNC) != 0) shared_dir::KeepSetIdBits(fid->user() == 0);
   shared_dir::Created created =
       TRY(share_.Create(CallerOf(*fid, group), fid->node(), name, kept, mode & 07777));
   // From here on the fid is the file, no longer the directory.
-  auto file = std::make_shared<Fid>(share_, created.found.node, fid->user());
-  file->SetOpen(std::move(created.file), kept & ~(O_TRUNC | O_EXCL));
+  auto file = std::make_shared<Fid>(share_, open_budget_, created.found.node, fid->user());
+  file->SetOpen(std::move(created.file), std::move(lease), kept & ~(O_TRUNC | O_EXCL));
   TRY(fids_->Replace(number, std::move(file)));
   call.out.Id(QidOf(created.found.attributes)).U32(0);
   return {};

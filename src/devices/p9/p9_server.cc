@@ -12,8 +12,7 @@ using shared_dir::kRootNode;
 
 namespace {
 
-// Numbers of devices of the host that paths of qids are told apart by; more share the last.
-constexpr size_t kMaxDevices = 4096;
+// Where in the path of a qid the number of its device is.
 constexpr unsigned kDeviceShift = 48;
 // A client that attaches without saying as whom: nobody.
 constexpr uint32_t kNobody = 65534;
@@ -22,9 +21,10 @@ constexpr uint32_t kNobody = 65534;
 
 Result<std::unique_ptr<Server>> Server::Create(shared_dir::Share& share, sys::BorrowedFd fids,
                                                sys::UnixSocket unnamed_in,
-                                               sys::UnixSocket unnamed_out) {
-  std::unique_ptr<Server> server(new Server(share, std::move(unnamed_in), std::move(unnamed_out)));
-  server->fids_ = TRY(FidTable::Create(share, server->unnamed_, fids));
+                                               sys::UnixSocket unnamed_out, uint32_t max_open) {
+  std::unique_ptr<Server> server(
+      new Server(share, std::move(unnamed_in), std::move(unnamed_out), max_open));
+  server->fids_ = TRY(FidTable::Create(share, server->open_budget_, server->unnamed_, fids));
   // TRUST: a predecessor's, which may have been taken over.
   const uint32_t kept = server->fids_->message_size();
   const bool plausible = kept >= kMinMessage && kept <= kMaxMessage;
@@ -148,14 +148,7 @@ shared_dir::Caller Server::CallerOf(const Fid& fid, uint32_t group) const {
 }
 
 uint64_t Server::PathOf(uint64_t device, uint64_t inode) {
-  const MutexLock lock(devices_mutex_);
-  auto found = std::find(devices_.begin(), devices_.end(), device);
-  if (found == devices_.end()) {
-    if (devices_.size() >= kMaxDevices) devices_.pop_back();
-    devices_.push_back(device);
-    found = devices_.end() - 1;
-  }
-  return inode ^ (static_cast<uint64_t>(found - devices_.begin()) << kDeviceShift);
+  return inode ^ (uint64_t{fids_->DeviceIndex(device)} << kDeviceShift);
 }
 
 Qid Server::QidOf(const struct statx& attributes) {
@@ -213,7 +206,7 @@ OkOrErrno Server::Attach(Call& call) {
   if (!tree.empty() && tree != "/") return Refuse(ENOENT);
   const struct statx attributes = TRY(share_.Stat(kRootNode));
   TRY(share_.Reference(kRootNode));
-  auto fid = std::make_shared<Fid>(share_, kRootNode, user);
+  auto fid = std::make_shared<Fid>(share_, open_budget_, kRootNode, user);
   TRY(call.request.replayed ? fids_->Replace(number, std::move(fid))
                             : fids_->Insert(number, std::move(fid)));
   call.out.Id(QidOf(attributes));
@@ -239,6 +232,22 @@ OkOrErrno Server::WalkNames(Call& call, uint16_t count, NodeId start, std::vecto
   return {};
 }
 
+// The predecessor may have walked the fid already: then it came by these names from where it noted
+// that it was, and goes there once more from the same place.
+NodeId Server::WalkStart(const Call& call, uint32_t number, const Fid& fid, uint16_t count) {
+  if (!call.request.replayed) return fid.node();
+  MessageReader in = call.in;
+  std::vector<std::string_view> names;
+  for (uint16_t i = 0; i < count; ++i) names.push_back(in.String());
+  NodeId above = fid.node();
+  for (; !names.empty(); names.pop_back()) {
+    const OrErrno<shared_dir::NodePlace> place = share_.nodes().Place(above);
+    if (!place.has_value() || place->name() != names.back()) return fid.node();
+    above = place->parent == 0 ? kRootNode : place->parent;
+  }
+  return above == fids_->WalkedFrom(number) ? above : fid.node();
+}
+
 OkOrErrno Server::Walk(Call& call) {
   const uint32_t number = call.in.U32();
   const uint32_t new_number = call.in.U32();
@@ -248,14 +257,16 @@ OkOrErrno Server::Walk(Call& call) {
   if (fid->open() && new_number == number) return Refuse(EBUSY);
   std::vector<Qid> qids;
   NodeId reached = 0;
-  const OkOrErrno walked = WalkNames(call, count, fid->node(), qids, reached);
+  const bool same = new_number == number;
+  const NodeId start = same ? WalkStart(call, number, *fid, count) : fid->node();
+  const OkOrErrno walked = WalkNames(call, count, start, qids, reached);
   if (!walked.has_value() && qids.empty()) return walked;
   // Part of the way is an answer too, but no fid.
   if (walked.has_value()) {
-    auto made = std::make_shared<Fid>(share_, reached, fid->user());
-    const bool in_place = new_number == number || call.request.replayed;
-    TRY(in_place ? fids_->Replace(new_number, std::move(made))
-                 : fids_->Insert(new_number, std::move(made)));
+    auto made = std::make_shared<Fid>(share_, open_budget_, reached, fid->user());
+    TRY(same || call.request.replayed
+            ? fids_->Replace(new_number, std::move(made), same ? start : 0)
+            : fids_->Insert(new_number, std::move(made)));
   }
   call.out.U16(static_cast<uint16_t>(qids.size()));
   for (const Qid& qid : qids) call.out.Id(qid);
@@ -267,41 +278,50 @@ OkOrErrno Server::Close(Fid& fid) {
   std::unique_ptr<Xattr> xattr;
   {
     const MutexLock lock(fid.mutex);
+    if (fid.xattr_lost) return Refuse(EIO);
     xattr = std::move(fid.xattr);
   }
   if (xattr == nullptr || !xattr->writing) return {};
   if (xattr->value.size() != xattr->announced) return Refuse(EINVAL);
   // The protocol's way to remove one: nothing takes its place.
   if (xattr->announced == 0) return share_.RemoveXattr(fid.node(), xattr->name);
+  shared_dir::KeepSetIdBits(fid.user() == 0);
   return share_.SetXattr(fid.node(), xattr->name, xattr->value, xattr->flags);
 }
 
 OkOrErrno Server::Clunk(Call& call) {
   const uint32_t number = call.in.U32();
   if (!call.in.ok()) return Refuse(EINVAL);
-  const std::shared_ptr<Fid> fid = fids_->Remove(number);
+  const std::shared_ptr<Fid> fid = fids_->Find(number);
   if (fid == nullptr) {
     if (call.request.replayed) return {};
     return Refuse(EBADF);
   }
-  return Close(*fid);
+  const OkOrErrno closed = Close(*fid);
+  // Only now: as long as the fid is there, a successor does not take the work for done.
+  if (!fids_->Remove(number, *fid)) return Refuse(EBADF);
+  return closed;
 }
 
 // Whatever happens, the fid is gone afterwards.
 OkOrErrno Server::Remove(Call& call) {
   const uint32_t number = call.in.U32();
   if (!call.in.ok()) return Refuse(EINVAL);
-  const std::shared_ptr<Fid> fid = fids_->Remove(number);
+  const std::shared_ptr<Fid> fid = fids_->Find(number);
   if (fid == nullptr) {
     if (call.request.replayed) return {};
     return Refuse(EBADF);
   }
-  if (fid->node() == kRootNode) return Refuse(EBUSY);
-  const shared_dir::NodePlace place = TRY(share_.nodes().Place(fid->node()));
   const OkOrErrno closed = Close(*fid);
-  TRY(Unlink(call, place.parent == 0 ? kRootNode : place.parent, place.name(),
-             S_ISDIR(place.key.type)));
-  return closed;
+  const OkOrErrno removed = [&]() -> OkOrErrno {
+    if (fid->node() == kRootNode) return Refuse(EBUSY);
+    const shared_dir::NodePlace place = TRY(share_.nodes().Place(fid->node()));
+    return Unlink(call, place.parent == 0 ? kRootNode : place.parent, place.name(),
+                  S_ISDIR(place.key.type));
+  }();
+  // As in Clunk().
+  if (!fids_->Remove(number, *fid)) return Refuse(EBADF);
+  return removed.has_value() ? closed : removed;
 }
 
 }  // namespace crosvm::devices::p9

@@ -40,10 +40,11 @@ struct Answer {
 
 class Server {
  public:
-  // `share` outlives the server. `fids` is FidTable's state, the sockets are UnnamedStore's.
+  // `share` outlives the server. `fids` is FidTable's state, the sockets are UnnamedStore's. At
+  // most `max_open` files are open at once.
   static Result<std::unique_ptr<Server>> Create(shared_dir::Share& share, sys::BorrowedFd fids,
                                                 sys::UnixSocket unnamed_in,
-                                                sys::UnixSocket unnamed_out);
+                                                sys::UnixSocket unnamed_out, uint32_t max_open);
   ~Server();
 
   Answer Handle(const Request& request);
@@ -65,8 +66,12 @@ class Server {
   using Handler = OkOrErrno (Server::*)(Call&);
   static Handler HandlerOf(uint8_t type);
 
-  Server(shared_dir::Share& share, sys::UnixSocket unnamed_in, sys::UnixSocket unnamed_out)
-      : share_(share), unnamed_(std::move(unnamed_in), std::move(unnamed_out)), locks_(share) {}
+  Server(shared_dir::Share& share, sys::UnixSocket unnamed_in, sys::UnixSocket unnamed_out,
+         uint32_t max_open)
+      : share_(share),
+        unnamed_(std::move(unnamed_in), std::move(unnamed_out)),
+        open_budget_(max_open),
+        locks_(share, open_budget_) {}
 
   // p9_server.cc: the session and its fids
   OkOrErrno Version(Call& call);
@@ -101,6 +106,8 @@ class Server {
 
   OrErrno<std::shared_ptr<Fid>> FidOf(uint32_t number);
   OkOrErrno Close(Fid& fid);  // what a clunk does for the fid's sake
+  // Where a walk of the fid itself begins.
+  NodeId WalkStart(const Call& call, uint32_t number, const Fid& fid, uint16_t count);
   OkOrErrno WalkNames(Call& call, uint16_t count, NodeId start, std::vector<Qid>& qids,
                       NodeId& reached);
   OkOrErrno ReadXattr(Call& call, const Xattr& xattr, uint64_t offset, uint32_t count);
@@ -122,12 +129,12 @@ class Server {
 
   shared_dir::Share& share_;
   shared_dir::UnnamedStore unnamed_;
-  XattrBudget xattr_budget_;  // before the fids, which give back to it
+  // Before the fids, which give back to them.
+  OpenBudget open_budget_;
+  XattrBudget xattr_budget_;
   std::unique_ptr<FidTable> fids_;
   LockTable locks_;
   std::atomic<uint32_t> message_size_{0};  // 0: no session
-  Mutex devices_mutex_;
-  std::vector<uint64_t> devices_ CROSVM_GUARDED_BY(devices_mutex_);  // of the host, by index
 };
 
 }  // namespace crosvm::devices::p9

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "devices/p9/testing/session.h"
+#include "shared_dir/testing/long_name_mount.h"
 
 namespace crosvm::devices::p9 {
 namespace {
@@ -292,6 +293,38 @@ TEST_F(ServerTest, ExtendedAttributes) {
   EXPECT_EQ(s_.Call(Type::kXattrcreate, std::move(huge)).error, static_cast<uint32_t>(E2BIG));
 }
 
+TEST_F(ServerTest, TruncatingAnOpenedFileClearsSetIdBitsOfOthersThanRoot) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const auto mode = [&] {
+    struct stat status{};
+    EXPECT_EQ(stat(s_.Path("f").c_str(), &status), 0);
+    return status.st_mode & 07777;
+  };
+  s_.WriteFile("f", "x");
+  s_.WriteFile("other", "x");
+  ASSERT_EQ(s_.Attach(1, 0), 0u);
+  ASSERT_EQ(s_.Attach(2, 1000), 0u);
+  for (const bool create : {false, true}) {
+    for (const uint32_t user : {0u, 1u}) {
+      // What came before on this thread was of the other one.
+      ASSERT_EQ(s_.Walk(2 - user, 3, {"other"}), 0u);
+      ASSERT_EQ(s_.Open(3, O_RDWR), 0u);
+      ASSERT_EQ(s_.Write(3, "y"), 0u);
+      ASSERT_EQ(chmod(s_.Path("f").c_str(), 06777), 0);
+      if (create) {
+        ASSERT_EQ(s_.Walk(1 + user, 4, {}), 0u);
+        EXPECT_EQ(s_.Create(4, "f", O_RDWR | O_TRUNC), 0u);
+      } else {
+        ASSERT_EQ(s_.Walk(1 + user, 4, {"f"}), 0u);
+        EXPECT_EQ(s_.Open(4, O_RDWR | O_TRUNC), 0u);
+      }
+      EXPECT_EQ(mode(), user == 0 ? 06777u : 0777u) << create;
+      ASSERT_EQ(s_.Clunk(3), 0u);
+      ASSERT_EQ(s_.Clunk(4), 0u);
+    }
+  }
+}
+
 TEST_F(ServerTest, LocksAmongClients) {
   s_.WriteFile("f", "0123456789");
   for (const uint32_t fid : {1u, 2u}) {
@@ -353,73 +386,75 @@ TEST_F(ServerTest, LocksTowardsTheHost) {
   EXPECT_TRUE(host_lock(F_WRLCK, 0, 0));
 }
 
-TEST_F(ServerTest, ASuccessorKnowsTheFids) {
-  s_.WriteFile("f", "content");
+TEST_F(ServerTest, Hostile_NamesThatAreTooLongAreLeftOut) {
+  using shared_dir::testing::LongNameMount;
+  if (!LongNameMount::Possible()) GTEST_SKIP() << "needs root and /dev/fuse";
   ASSERT_EQ(s_.MakeDirectory(0, "d"), 0u);
-  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
-  ASSERT_EQ(s_.Open(1, O_RDWR), 0u);
-  ASSERT_EQ(s_.Walk(0, 2, {"d"}), 0u);
-  ASSERT_EQ(s_.Walk(0, 3, {}), 0u);
-  ASSERT_EQ(s_.Create(3, "made"), 0u);
-  ASSERT_EQ(s_.Walk(0, 4, {"f"}), 0u);
-  ASSERT_EQ(s_.Clunk(4), 0u);
-  for (int round = 0; round < 3; ++round) {
-    s_.Restart();
-    EXPECT_EQ(s_.server().fids(), 4u);
-    EXPECT_EQ(s_.Read(1), "content");
-    EXPECT_EQ(s_.Write(3, "new"), 0u);
-    EXPECT_EQ(s_.MakeDirectory(2, "sub" + std::to_string(round)), 0u);
-    EXPECT_EQ(s_.Clunk(4), static_cast<uint32_t>(EBADF));
-  }
-  EXPECT_EQ(s_.ReadFile("made"), "new");
-}
-
-TEST_F(ServerTest, ASuccessorHasOpenFilesWithoutAName) {
-  s_.WriteFile("f", "content");
-  s_.WriteFile("g", "other");
-  for (const uint32_t fid : {1u, 2u}) {
-    ASSERT_EQ(s_.Walk(0, fid, {"f"}), 0u);
-    ASSERT_EQ(s_.Open(fid, O_RDWR), 0u);
-  }
-  ASSERT_EQ(s_.Walk(0, 3, {"g"}), 0u);
-  ASSERT_EQ(s_.Open(3, O_RDONLY), 0u);
-  ASSERT_EQ(s_.Unlink(0, "f"), 0u);
-  s_.WriteFile("h", "new");
-  ASSERT_EQ(s_.Rename(0, "h", 0, "g"), 0u);
-  for (int round = 0; round < 2; ++round) {
-    s_.Restart();
-    EXPECT_EQ(s_.Read(1), "content");
-    EXPECT_EQ(s_.Read(3), "other");
-    EXPECT_EQ(Getattr(1).error, 0u);
-  }
+  const LongNameMount mount(s_.Path("d"));
+  ASSERT_EQ(s_.Walk(0, 1, {"d"}), 0u);
+  ASSERT_EQ(s_.Open(1, O_RDONLY | O_DIRECTORY), 0u);
+  EXPECT_EQ(List(1, 65536), (std::vector<std::string>{"before", "after"}));
+  EXPECT_EQ(List(1, 40), (std::vector<std::string>{"before", "after"}));
   EXPECT_EQ(s_.Clunk(1), 0u);
-  s_.Restart();
-  EXPECT_EQ(s_.Read(2), "content");
-  EXPECT_EQ(s_.Clunk(2), 0u);
 }
 
-TEST_F(ServerTest, WhatAPredecessorMayHaveDoneIsDoneOnce) {
-  s_.WriteFile("f", "x");
-  // Done before the death, asked for again after it.
-  EXPECT_EQ(s_.MakeDirectory(0, "d"), 0u);
-  EXPECT_EQ(s_.MakeDirectory(0, "d", true), 0u);
-  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
-  EXPECT_EQ(s_.Rename(0, "f", 0, "g"), 0u);
-  EXPECT_EQ(s_.Rename(0, "f", 0, "g", true), 0u);
-  EXPECT_EQ(s_.Unlink(0, "g"), 0u);
-  EXPECT_EQ(s_.Unlink(0, "g", 0, true), 0u);
-  MessageWriter clunk;
-  clunk.U32(77);
-  EXPECT_EQ(s_.Call(Type::kClunk, std::move(clunk), {}, true).error, 0u);
-  ASSERT_EQ(s_.Walk(0, 2, {}), 0u);
-  EXPECT_EQ(s_.Create(2, "made", O_RDWR | O_EXCL), 0u);
-  EXPECT_EQ(s_.Write(2, "text"), 0u);
-  EXPECT_EQ(s_.Create(2, "made", O_RDWR | O_EXCL, 0644, true), 0u);
-  EXPECT_EQ(s_.Read(2), "text");
-  EXPECT_EQ(s_.Create(2, "made"), uint32_t{EBUSY});
-  // Not done before.
-  EXPECT_EQ(s_.MakeDirectory(0, "e", true), 0u);
-  EXPECT_NE(s_.Rename(0, "none", 0, "g", true), 0u);
+// No fid stands for the directories in between.
+TEST_F(ServerTest, AFileIsReachedOverDirectoriesThatNobodyHolds) {
+  ASSERT_EQ(s_.MakeDirectory(0, "d"), 0u);
+  ASSERT_EQ(s_.Walk(0, 1, {"d"}), 0u);
+  ASSERT_EQ(s_.MakeDirectory(1, "e"), 0u);
+  ASSERT_EQ(s_.Clunk(1), 0u);
+  s_.WriteFile("d/e/f", "content");
+  ASSERT_EQ(s_.Walk(0, 1, {"d", "e", "f"}), 0u);
+  EXPECT_EQ(Getattr(1).error, 0u);
+  s_.Restart();
+  EXPECT_EQ(Getattr(1).error, 0u);
+  EXPECT_EQ(s_.Open(1, O_RDONLY), 0u);
+  EXPECT_EQ(s_.Read(1), "content");
+  ASSERT_EQ(s_.Walk(0, 2, {"d", "e"}), 0u);
+  EXPECT_EQ(s_.Walk(2, 3, {"..", ".."}), 0u);
+  EXPECT_EQ(s_.Walk(3, 4, {"d"}), 0u);
+  // Moved to a directory that nobody holds either.
+  ASSERT_EQ(s_.Clunk(3), 0u);
+  ASSERT_EQ(s_.Walk(0, 3, {"d", "e"}), 0u);
+  s_.WriteFile("g", "moved");
+  ASSERT_EQ(s_.Walk(0, 5, {"g"}), 0u);
+  ASSERT_EQ(s_.Rename(0, "g", 3, "g"), 0u);
+  for (const uint32_t fid : {1u, 2u, 3u, 4u}) ASSERT_EQ(s_.Clunk(fid), 0u);
+  EXPECT_EQ(s_.share().nodes().size(), 4u);
+  EXPECT_EQ(Getattr(5).error, 0u);
+  EXPECT_EQ(s_.Clunk(5), 0u);
+  EXPECT_EQ(s_.share().nodes().size(), 1u) << "what was held is given back";
+}
+
+TEST(FewOpenFilesServer, CountsFidsAndLockedFilesAndThoseOfAPredecessor) {
+  Session s({}, 3);
+  s.WriteFile("f", "x");
+  s.Begin();
+  const auto kTooMany = static_cast<uint32_t>(ENFILE);
+  const auto lock = [&](uint32_t fid, uint8_t type) {
+    MessageWriter out;
+    out.U32(fid).U8(type).U32(0).U64(0).U64(1).U32(1).String("guest");
+    return s.Call(Type::kLock, std::move(out)).error;
+  };
+  for (uint32_t fid = 1; fid <= 5; ++fid) ASSERT_EQ(s.Walk(0, fid, {"f"}), 0u);
+  EXPECT_EQ(s.Open(1, O_RDWR), 0u);
+  EXPECT_EQ(s.Open(2, O_RDWR), 0u);
+  EXPECT_EQ(lock(1, kLockWrite), 0u);
+  EXPECT_EQ(s.Open(3, O_RDWR | O_TRUNC), kTooMany);
+  EXPECT_EQ(s.ReadFile("f"), "x") << "refused before it was truncated";
+  ASSERT_EQ(s.Walk(0, 6, {}), 0u);
+  EXPECT_EQ(s.Create(6, "made"), kTooMany);
+  EXPECT_EQ(s.ReadFile("made"), "(none)");
+  EXPECT_EQ(lock(1, kLockNone), 0u);
+  EXPECT_EQ(s.Open(3, O_RDWR), 0u);
+  EXPECT_EQ(lock(1, kLockWrite), static_cast<uint32_t>(ENOLCK));
+  s.Restart();
+  EXPECT_EQ(s.Open(4, O_RDWR), kTooMany) << "the predecessor's files count";
+  for (uint32_t fid = 1; fid <= 3; ++fid) EXPECT_EQ(s.Read(fid), "x");
+  EXPECT_EQ(s.Clunk(2), 0u);
+  EXPECT_EQ(s.Open(4, O_RDWR), 0u);
+  EXPECT_EQ(s.Open(5, O_RDWR), kTooMany);
 }
 
 TEST(ReadOnlyServer, RefusesEveryChange) {

@@ -34,8 +34,10 @@ struct Reply {
 
 class Session {
  public:
-  explicit Session(shared_dir::ShareOptions options = {}) : options_(options) {
+  explicit Session(shared_dir::ShareOptions options = {}, uint32_t max_open = 1024)
+      : options_(options), max_open_(max_open) {
     options_.max_nodes = 4096;
+    options_.hold_parents = true;
     char name[] = "/var/tmp/crosvm-9p-XXXXXX";
     CHECK(mkdtemp(name) != nullptr);
     outside_ = name;
@@ -78,7 +80,7 @@ class Session {
 
   std::unique_ptr<Server> MakeServer(sys::BorrowedFd fids) {
     return *Server::Create(*share_, fids, sys::UnixSocket(*unnamed_in_.fd().Dup()),
-                           sys::UnixSocket(*unnamed_out_.fd().Dup()));
+                           sys::UnixSocket(*unnamed_out_.fd().Dup()), max_open_);
   }
   Server& server() { return *server_; }
   shared_dir::Share& share() { return *share_; }
@@ -195,6 +197,7 @@ class Session {
   }
 
   shared_dir::ShareOptions options_;
+  const uint32_t max_open_;
   std::string outside_;
   std::string path_;
   sys::UniqueFd nodes_;

@@ -1,0 +1,228 @@
+// A process that follows one that died: the same fids, and what was under way is done once.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "devices/p9/testing/session.h"
+
+namespace crosvm::devices::p9 {
+namespace {
+
+using testing::Reply;
+using testing::Session;
+
+class RecoveryTest : public ::testing::Test {
+ protected:
+  // The working directory and the umask are the thread's, as in the device.
+  static void SetUpTestSuite() {
+    static const sys::UniqueFd self_fds = *jail::OpenSelfFds();
+    ASSERT_TRUE(shared_dir::EnterWorkerThread(self_fds).has_value());
+  }
+  void SetUp() override { s_.Begin(); }
+
+  Reply Getattr(uint32_t fid) {
+    MessageWriter getattr;
+    getattr.U32(fid).U64(UINT64_MAX);
+    return s_.Call(Type::kGetattr, std::move(getattr));
+  }
+
+  Session s_;
+};
+
+TEST_F(RecoveryTest, ASuccessorKnowsTheFids) {
+  s_.WriteFile("f", "content");
+  ASSERT_EQ(s_.MakeDirectory(0, "d"), 0u);
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  ASSERT_EQ(s_.Open(1, O_RDWR), 0u);
+  ASSERT_EQ(s_.Walk(0, 2, {"d"}), 0u);
+  ASSERT_EQ(s_.Walk(0, 3, {}), 0u);
+  ASSERT_EQ(s_.Create(3, "made"), 0u);
+  ASSERT_EQ(s_.Walk(0, 4, {"f"}), 0u);
+  ASSERT_EQ(s_.Clunk(4), 0u);
+  for (int round = 0; round < 3; ++round) {
+    s_.Restart();
+    EXPECT_EQ(s_.server().fids(), 4u);
+    EXPECT_EQ(s_.Read(1), "content");
+    EXPECT_EQ(s_.Write(3, "new"), 0u);
+    EXPECT_EQ(s_.MakeDirectory(2, "sub" + std::to_string(round)), 0u);
+    EXPECT_EQ(s_.Clunk(4), static_cast<uint32_t>(EBADF));
+  }
+  EXPECT_EQ(s_.ReadFile("made"), "new");
+}
+
+TEST_F(RecoveryTest, ASuccessorHasTheSameQidsOnEveryMount) {
+  const auto path = [&](uint32_t fid) {
+    const Reply reply = Getattr(fid);
+    MessageReader in = reply.Reader();
+    in.U64();
+    in.U8();
+    in.U32();
+    return in.U64();
+  };
+  ASSERT_EQ(s_.MakeDirectory(0, "d"), 0u);
+  if (mount("none", s_.Path("d").c_str(), "tmpfs", 0, nullptr) != 0) {
+    GTEST_SKIP() << "needs to mount";
+  }
+  ASSERT_EQ(s_.Walk(0, 1, {"d"}), 0u);
+  const uint64_t root = path(0);
+  const uint64_t mounted = path(1);
+  s_.Restart();
+  // In another order than the predecessor was asked.
+  EXPECT_EQ(path(1), mounted);
+  EXPECT_EQ(path(0), root);
+  EXPECT_EQ(umount2(s_.Path("d").c_str(), MNT_DETACH), 0);
+}
+
+TEST_F(RecoveryTest, ASuccessorHasOpenFilesWithoutAName) {
+  s_.WriteFile("f", "content");
+  s_.WriteFile("g", "other");
+  for (const uint32_t fid : {1u, 2u}) {
+    ASSERT_EQ(s_.Walk(0, fid, {"f"}), 0u);
+    ASSERT_EQ(s_.Open(fid, O_RDWR), 0u);
+  }
+  ASSERT_EQ(s_.Walk(0, 3, {"g"}), 0u);
+  ASSERT_EQ(s_.Open(3, O_RDONLY), 0u);
+  ASSERT_EQ(s_.Unlink(0, "f"), 0u);
+  s_.WriteFile("h", "new");
+  ASSERT_EQ(s_.Rename(0, "h", 0, "g"), 0u);
+  for (int round = 0; round < 2; ++round) {
+    s_.Restart();
+    EXPECT_EQ(s_.Read(1), "content");
+    EXPECT_EQ(s_.Read(3), "other");
+    EXPECT_EQ(Getattr(1).error, 0u);
+  }
+  EXPECT_EQ(s_.Clunk(1), 0u);
+  s_.Restart();
+  EXPECT_EQ(s_.Read(2), "content");
+  EXPECT_EQ(s_.Clunk(2), 0u);
+}
+
+TEST_F(RecoveryTest, AFidThatIsReplacedTakesItsFileWithoutANameAlong) {
+  s_.WriteFile("f", "content");
+  s_.WriteFile("g", "other");
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  ASSERT_EQ(s_.Open(1, O_RDWR), 0u);
+  ASSERT_EQ(s_.Unlink(0, "f"), 0u);
+  MessageWriter walk;
+  walk.U32(0).U32(1).U16(1).String("g");
+  ASSERT_EQ(s_.Call(Type::kWalk, std::move(walk), {}, true).error, 0u);
+  ASSERT_EQ(s_.Open(1, O_RDWR), 0u);
+  ASSERT_EQ(s_.Unlink(0, "g"), 0u);
+  s_.Restart();
+  EXPECT_EQ(s_.Read(1), "other");
+}
+
+// The attribute itself is gone with the process; what was not done must not look done.
+TEST_F(RecoveryTest, AnAttributeThatAPredecessorDidNotWriteIsAnError) {
+  s_.WriteFile("f", "");
+  ASSERT_EQ(setxattr(s_.Path("f").c_str(), "user.a", "old", 3, 0), 0);
+  const auto begin = [&](uint32_t fid, uint64_t size, bool replayed) {
+    MessageWriter create;
+    create.U32(fid).String("user.a").U64(size).U32(0);
+    return s_.Call(Type::kXattrcreate, std::move(create), {}, replayed).error;
+  };
+  const auto clunk = [&](uint32_t fid, bool replayed) {
+    MessageWriter out;
+    out.U32(fid);
+    return s_.Call(Type::kClunk, std::move(out), {}, replayed).error;
+  };
+  const auto kError = static_cast<uint32_t>(EIO);
+  // Taken away; written, but for the clunk; about to be written.
+  for (const uint32_t fid : {1u, 2u, 3u, 4u}) ASSERT_EQ(s_.Walk(0, fid, {"f"}), 0u);
+  ASSERT_EQ(begin(1, 0, false), 0u);
+  ASSERT_EQ(begin(2, 3, false), 0u);
+  ASSERT_EQ(s_.Write(2, "new"), 0u);
+  ASSERT_EQ(begin(3, 3, false), 0u);
+  ASSERT_EQ(begin(4, 3, false), 0u);
+  s_.Restart();
+  EXPECT_EQ(clunk(1, false), kError);
+  EXPECT_EQ(clunk(2, true), kError);
+  EXPECT_EQ(s_.Write(3, "new"), kError);
+  EXPECT_EQ(clunk(3, false), kError);
+  char value[8];
+  EXPECT_EQ(getxattr(s_.Path("f").c_str(), "user.a", value, 8), 3);
+  // One whose beginning comes once more is whole.
+  EXPECT_EQ(begin(4, 3, true), 0u);
+  EXPECT_EQ(s_.Write(4, "new"), 0u);
+  EXPECT_EQ(clunk(4, false), 0u);
+  EXPECT_EQ(getxattr(s_.Path("f").c_str(), "user.a", value, 8), 3);
+  EXPECT_EQ(std::string_view(value, 3), "new");
+  for (const uint32_t fid : {1u, 2u, 3u, 4u}) EXPECT_EQ(s_.Walk(fid, 9, {}), uint32_t{EBADF});
+}
+
+TEST_F(RecoveryTest, WhatAPredecessorMayHaveDoneIsDoneOnce) {
+  s_.WriteFile("f", "x");
+  // Done before the death, asked for again after it.
+  EXPECT_EQ(s_.MakeDirectory(0, "d"), 0u);
+  EXPECT_EQ(s_.MakeDirectory(0, "d", true), 0u);
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  EXPECT_EQ(s_.Rename(0, "f", 0, "g"), 0u);
+  EXPECT_EQ(s_.Rename(0, "f", 0, "g", true), 0u);
+  EXPECT_EQ(s_.Unlink(0, "g"), 0u);
+  EXPECT_EQ(s_.Unlink(0, "g", 0, true), 0u);
+  MessageWriter clunk;
+  clunk.U32(77);
+  EXPECT_EQ(s_.Call(Type::kClunk, std::move(clunk), {}, true).error, 0u);
+  ASSERT_EQ(s_.Walk(0, 2, {}), 0u);
+  EXPECT_EQ(s_.Create(2, "made", O_RDWR | O_EXCL), 0u);
+  EXPECT_EQ(s_.Write(2, "text"), 0u);
+  EXPECT_EQ(s_.Create(2, "made", O_RDWR | O_EXCL, 0644, true), 0u);
+  EXPECT_EQ(s_.Read(2), "text");
+  EXPECT_EQ(s_.Create(2, "made"), uint32_t{EBUSY});
+  // Not done before.
+  EXPECT_EQ(s_.MakeDirectory(0, "e", true), 0u);
+  EXPECT_NE(s_.Rename(0, "none", 0, "g", true), 0u);
+}
+
+// As Linux walks a path of more than 16 names: the fid goes on in its own place.
+TEST_F(RecoveryTest, AFidIsWalkedOnceOnly) {
+  ASSERT_EQ(mkdir(s_.Path("a").c_str(), 0755), 0);
+  ASSERT_EQ(mkdir(s_.Path("a/b").c_str(), 0755), 0);
+  ASSERT_EQ(mkdir(s_.Path("a/b/c").c_str(), 0755), 0);
+  s_.WriteFile("a/b/c/f", "content");
+  const auto walk = [&](std::initializer_list<const char*> names, bool replayed) {
+    MessageWriter out;
+    out.U32(1).U32(1).U16(static_cast<uint16_t>(names.size()));
+    for (const char* name : names) out.String(name);
+    const Reply reply = s_.Call(Type::kWalk, std::move(out), {}, replayed);
+    if (reply.error != 0) return reply.error;
+    return reply.Reader().U16() == names.size() ? 0u : static_cast<uint32_t>(ENOENT);
+  };
+  ASSERT_EQ(s_.Walk(0, 1, {}), 0u);
+  // Done by the predecessor, then by one that died as well.
+  EXPECT_EQ(walk({"a", "b"}, false), 0u);
+  for (int death = 0; death < 2; ++death) {
+    s_.Restart();
+    EXPECT_EQ(walk({"a", "b"}, true), 0u);
+  }
+  // Not begun by it.
+  s_.Restart();
+  EXPECT_EQ(walk({"c"}, true), 0u);
+  EXPECT_EQ(walk({"f"}, false), 0u);
+  EXPECT_EQ(s_.Open(1, O_RDONLY), 0u);
+  EXPECT_EQ(s_.Read(1), "content");
+}
+
+TEST_F(RecoveryTest, AFileIsTakenAwayOnceOnly) {
+  const auto take_away = [&](uint32_t fid, bool replayed) {
+    MessageWriter out;
+    out.U32(fid);
+    return s_.Call(Type::kRemove, std::move(out), {}, replayed).error;
+  };
+  s_.WriteFile("f", "x");
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  ASSERT_EQ(s_.Walk(0, 2, {"f"}), 0u);
+  // The file is gone, the fid not yet; both.
+  ASSERT_EQ(unlink(s_.Path("f").c_str()), 0);
+  s_.Restart();
+  EXPECT_EQ(take_away(1, true), 0u);
+  EXPECT_EQ(take_away(1, true), 0u);
+  EXPECT_EQ(take_away(1, false), static_cast<uint32_t>(EBADF));
+  EXPECT_NE(take_away(2, false), 0u);
+}
+
+}  // namespace
+}  // namespace crosvm::devices::p9
