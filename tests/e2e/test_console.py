@@ -7,7 +7,7 @@ from e2e import E2eTest
 
 
 class SerialPorts(E2eTest):
-    """All four UARTs, each with another back end, and a second virtio-console port into a file."""
+    """All four UARTs, each with another back end, and two virtio-console ports."""
 
     ordered = True
 
@@ -22,6 +22,7 @@ class SerialPorts(E2eTest):
             "--serial", f"type=file,hardware=serial,num=2,path={self.Path('com2')},input={self.Path('input')}",
             "--serial", f"type=unix,hardware=serial,num=3,path={self.Path('unix.sock')}",
             "--serial", "type=sink,hardware=serial,num=4",
+            "--serial", f"type=unix,hardware=virtio-console,num=2,path={self.Path('unix.sock')}",
             "--serial", f"type=file,hardware=virtio-console,num=1,path={self.Path('hvc0')}"])
         vm.Boot(20)
         type(self).shared = vm
@@ -38,10 +39,11 @@ class SerialPorts(E2eTest):
         self.assertIn("from a file", self.Shared().Check("cat /tmp/com2.input"))
 
     def test_3_unix_socket(self):
-        self.Shared().Check("echo hello socket >/dev/ttyS2")
-        text = b""
-        while b"hello socket" not in text:
-            text += self.listener.recv(4096)
+        for device, words in {"ttyS2": b"hello socket", "hvc1": b"from another process"}.items():
+            self.Shared().Check(f"echo {words.decode()} >/dev/{device}")
+            text = b""
+            while words not in text:
+                text += self.listener.recv(4096)
 
     def test_4_sink_and_hvc(self):
         self.Shared().Check("echo nobody >/dev/ttyS3; echo to hvc >/dev/hvc0; sleep 0.2")

@@ -1,6 +1,7 @@
 """The jail around a running VM: what `crosvm ps` shows of it, and what happens when a device is beyond help."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -10,6 +11,7 @@ import time
 import images
 import settings
 from e2e import E2eTest
+from guest_paths import SOURCE_DIR
 
 DEVICE_NAMESPACES = ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"]
 LAYERS = {"user", "pid", "mount", "net", "ipc", "uts", "cgroup", "root", "id", "capabilities", "no_new_privs",
@@ -89,7 +91,8 @@ class Confined(E2eTest):
             self.assertEqual(self.Capabilities(device["pid"]), {"0000000000000000"})
         vmm = processes["vmm"]
         self.assertEqual(vmm["pid"], vm.pid)
-        self.assertEqual(set(vmm["layers"]), {"capabilities", "no_new_privs", "seccomp"})
+        landlock = {"landlock"} & set(processes["block[0]"]["layers"])  # where the kernel has it
+        self.assertEqual(set(vmm["layers"]), {"capabilities", "no_new_privs", "seccomp"} | landlock)
         for thread in os.listdir(f"/proc/{vm.pid}/task"):
             # The bounding set is root's to empty; an ordinary user's is of no use under no_new_privs.
             sets = ("CapInh", "CapPrm", "CapEff", "CapAmb") + (("CapBnd",) if os.geteuid() == 0 else ())
@@ -110,7 +113,7 @@ class Confined(E2eTest):
 
     def test_2_table(self):
         table = self.Shared().Control("ps").splitlines()
-        self.assertEqual(table[0], "VM running, 1 vCPUs")
+        self.assertEqual(table[0], "VM running, 1 vCPU")
         self.assertEqual(table[1].split(), "NAME ROLE PID STATE RESTARTS PSS USS THREADS FDS NS CALLS JAIL".split())
         self.assertEqual([line.split()[0] for line in table[2:]], ["vmm", "spawner", "block[0]", "rng[0]"])
         self.assertIn(" user,pid,mount,net,ipc,uts,cgroup,root,id,capabilities,no_new_privs,rlimits", table[4])
@@ -173,8 +176,35 @@ class OnCrashReset(E2eTest):
         # VIRTIO_CONFIG_S_NEEDS_RESET
         self.assertEqual(int(vm.Check(f"cat {device}").split()[-1], 16) & 0x40, 0x40)
         vm.Check("dd if=/dev/vda of=/dev/null bs=1M count=4 iflag=direct", 60)
+        # One that only hangs is ended: it has the guest's memory.
+        hung = Processes(vm)["block[0]"]["pid"]
+        os.kill(hung, signal.SIGSTOP)
+        WaitForState(self, vm, "block[0]", "failed")
+        self.assertFalse(os.path.exists(f"/proc/{hung}"))
         vm.PowerOff()
         self.assertEqual(events.End(), 0)
+
+
+class PolicyDirectory(E2eTest):
+    """--seccomp-policy-dir with copies of the project's own policies, as docs/jail.md says."""
+
+    def test_copies_do(self):
+        folder = self.Path("policies")
+        os.mkdir(folder)
+        source = os.path.join(SOURCE_DIR, "src")
+        for name in os.listdir(os.path.join(source, "jail", "policies")):
+            shutil.copy(os.path.join(source, "jail", "policies", name), folder)
+        for name, path in {"block": "devices/block/block", "rng": "devices/rng/rng", "vm_main": "vm/main",
+                           "vm_main.x86_64": "vm/main.x86_64", "vcpu": "vm/vcpu", "vm_vcpu": "vm/vcpu"}.items():
+            shutil.copy(os.path.join(source, path + ".policy"), os.path.join(folder, name + ".policy"))
+        images.Sparse(self.Path("disk"), 8 * images.MIB)
+        vm = self.Vm(socket=True, options=["--seccomp-policy-dir", folder],
+                     disks=[images.Disk(self.Path("disk"), writable=True)])
+        vm.Boot(20)
+        vm.Check("dd if=/dev/urandom of=/dev/vda bs=64k count=16 oflag=direct && sync", 60)
+        vm.Check("dd if=/dev/hwrng of=/dev/null bs=64 count=1", 30)
+        self.assertEqual({process["restarts"] for process in Processes(vm).values()}, {0})
+        vm.PowerOff()
 
 
 class OnCrashStop(E2eTest):

@@ -5,6 +5,7 @@ import time
 
 import images
 import settings
+import vsock_peers
 from e2e import E2eTest
 from guest_paths import PathOf
 from processes import ProcessGroup
@@ -16,8 +17,7 @@ class Peer:
     def __init__(self, command, sockets):
         self.group = ProcessGroup()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, env=self.group.Environment(),
-                                        preexec_fn=self.group.Enter, text=True)
+                                        stderr=subprocess.STDOUT, preexec_fn=self.group.Enter, text=True)
         deadline = time.monotonic() + 5 * settings.time_scale
         while not all(os.path.exists(path) for path in sockets):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -99,3 +99,19 @@ class OurVmUsesForeignDevices(E2eTest):
         vm.PowerOff()
         with open(output, encoding="ascii") as file:
             self.assertEqual(file.read().split(), [str(number) for number in range(1, 101)])
+
+    def test_virtual_sockets_in_another_process(self):
+        path, folder = self.Path("vsock.sock"), self.Path("sockets")
+        os.mkdir(folder)
+        peer = Peer([settings.binary, "device", "vsock", "--socket-path", path, f"cid=9,path={folder}"], [path])
+        self.addCleanup(peer.Close)
+        vsock_peers.MakePeerDisk(self.Path("peer"))
+        vm = self.Vm(options=["--vhost-user-vsock", path], disks=[images.Disk(self.Path("peer"))])
+        vm.Boot(20)
+        vsock_peers.InstallPeer(vm, "vda")
+        vm.Check("(/tmp/vsock_peer echo 2000 > /tmp/echo.log 2>&1 &); "
+                 "while ! grep -q serving /tmp/echo.log; do sleep 0.1; done")
+        with vsock_peers.Dial(os.path.join(folder, "connect"), 2000) as connection:
+            connection.sendall(b"there and back")
+            self.assertEqual(connection.recv(100), b"there and back")
+        vm.PowerOff()

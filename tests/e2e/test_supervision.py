@@ -96,4 +96,15 @@ class RestartLimit(E2eTest):
                     break
                 time.sleep(0.05)
             self.assertEqual(now["state"], wanted)
+        self.assertEqual(now["pid"], 0)
+        # Nobody goes on looking at the dead process.
+        spawner = [p for p in json.loads(vm.Control("ps", "--json"))["processes"] if p["name"] == "spawner"][0]
+        before = self.Switches(spawner["pid"])
+        time.sleep(1)
+        self.assertLess(self.Switches(spawner["pid"]) - before, 20)
         vm.PowerOff()
+
+    @staticmethod
+    def Switches(pid):
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            return sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)

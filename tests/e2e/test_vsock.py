@@ -191,8 +191,11 @@ class Vsock(E2eTest):
     def test_11_suspended(self):
         vm = self.Shared()
         self.Serve(ECHO, Echo)
-        vm.Control("suspend")
-        vm.Control("resume")
+        with self.Dial() as connection:
+            vm.Control("suspend")
+            vm.Control("resume")
+            connection.sendall(b"still there")
+            self.assertEqual(connection.recv(11), b"still there")
         self.assertIn("10 streams", vm.Check(f"/tmp/vsock_peer churn {ECHO} 10", 30))
         with self.Dial() as connection:
             connection.sendall(b"awake")

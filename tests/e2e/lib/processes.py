@@ -1,9 +1,10 @@
 """Keeps the processes of one VM together, so that none can be left behind unseen.
 
-A cgroup where we may make one (root, nested KVM): nothing escapes it. Elsewhere an environment variable that children
-inherit.
+A cgroup where we may make one (root, nested KVM): nothing escapes it. Elsewhere its mark is the value of a limit that
+limits nothing (how long a real-time process may run: thousands of years), as every child inherits that.
 """
 import os
+import resource
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ class ProcessGroup:
         with _lock:
             _counter += 1
             self.mark = f"e2e-{os.getpid()}-{_counter}"
+        self._limit = (1 << 60) + (os.getpid() << 24) + _counter
         self._cgroup = None
         path = os.path.join(_CGROUP_ROOT, self.mark)
         if os.path.exists(os.path.join(_CGROUP_ROOT, "cgroup.procs")):
@@ -30,13 +32,12 @@ class ProcessGroup:
         # Opened here: between fork and exec the child then only writes.
         self._procs = os.open(os.path.join(path, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC) if self._cgroup else None
 
-    def Environment(self):
-        return dict(os.environ, CROSVM_E2E=self.mark)
-
     def Enter(self):
         """In the child, before exec."""
         if self._procs is not None:
             os.write(self._procs, b"0")
+        else:
+            resource.setrlimit(resource.RLIMIT_RTTIME, (self._limit, self._limit))
 
     def Members(self):
         """(pid, command line) of everything that lives."""
@@ -46,12 +47,12 @@ class ProcessGroup:
                 with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as file:
                     pids += [int(word) for word in file.read().split()]
         else:
-            wanted = f"CROSVM_E2E={self.mark}".encode()
+            wanted = str(self._limit)
             for name in os.listdir("/proc"):
                 if name.isdigit():
                     try:
-                        with open(f"/proc/{name}/environ", "rb") as file:
-                            if wanted in file.read().split(b"\0"):
+                        with open(f"/proc/{name}/limits", encoding="ascii") as file:
+                            if wanted in file.read().split():
                                 pids.append(int(name))
                     except OSError:
                         pass

@@ -165,8 +165,7 @@ class Vm:
         else:
             child_in, self._input = os.pipe()
             console_fd, child_out = os.pipe()
-        environment = self._group.Environment()
-        environment.update(TMPDIR=self.directory, XDG_RUNTIME_DIR=self.directory)
+        environment = dict(os.environ, TMPDIR=self.directory, XDG_RUNTIME_DIR=self.directory)
         stderr = open(self.directory + ".stderr", "wb")
         self.started = time.monotonic()
         self._process = subprocess.Popen(self.Command(), stdin=child_in, stdout=child_out, stderr=stderr,
@@ -246,7 +245,7 @@ class Vm:
     def Control(self, *words, expected=0, timeout=EXIT_TIMEOUT):
         """Runs `crosvm WORDS… SOCKET`; gives its standard output."""
         done = subprocess.run([settings.binary, *words, self.socket], capture_output=True, text=True,
-                              timeout=timeout * settings.time_scale, env=self._group.Environment())
+                              timeout=timeout * settings.time_scale)
         if done.returncode != expected:
             raise VmError(f"crosvm {' '.join(words)} gave status {done.returncode}, not {expected}: "
                           f"{done.stdout}{done.stderr}")
