@@ -51,6 +51,13 @@ class DatagramSinkTest : public ::testing::Test {
     return text;
   }
 
+  // A line arrives, then the receiver goes.
+  void SendThenLoseReceiver() {
+    Write("one\n");
+    EXPECT_EQ(Receive(), "one\n");
+    receiver.Reset();
+    unlink(path.c_str());
+  }
   void CreateConnected() {
     sink = DatagramSink::Over(loop, *DatagramSink::Connect(path), {.path = path, .name = "test"});
   }
@@ -66,10 +73,7 @@ TEST_F(DatagramSinkTest, AConnectedOneLosesItsReceiverForGood) {
   EXPECT_FALSE(DatagramSink::Connect(path).has_value());
   Bind();
   CreateConnected();
-  Write("one\n");
-  EXPECT_EQ(Receive(), "one\n");
-  receiver.Reset();
-  unlink(path.c_str());
+  SendThenLoseReceiver();
   Write("lost\n");
   Bind();
   Write("lost, too\n");
@@ -108,10 +112,7 @@ TEST_F(DatagramSinkTest, LinesWaitForTheReceiver) {
 TEST_F(DatagramSinkTest, TheReceiverMayComeBack) {
   Bind();
   Create();
-  Write("one\n");
-  EXPECT_EQ(Receive(), "one\n");
-  receiver.Reset();
-  unlink(path.c_str());
+  SendThenLoseReceiver();
   Write("two\n");
   Bind();
   loop.AdvanceTime(DatagramSink::kRetryInterval);

@@ -17,10 +17,7 @@ using testing::Session;
 
 class HostileTest : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    static const sys::UniqueFd self_fds = *jail::OpenSelfFds();
-    ASSERT_TRUE(shared_dir::EnterWorkerThread(self_fds).has_value());
-  }
+  static void SetUpTestSuite() { testing::EnterWorkerThread(); }
   void SetUp() override {
     const sys::UniqueFd secret(
         open(s_.Outside("secret").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));

@@ -20,11 +20,7 @@ using testing::Session;
 
 class ServerTest : public ::testing::Test {
  protected:
-  // The working directory and the umask are the thread's, as in the device.
-  static void SetUpTestSuite() {
-    static const sys::UniqueFd self_fds = *jail::OpenSelfFds();
-    ASSERT_TRUE(shared_dir::EnterWorkerThread(self_fds).has_value());
-  }
+  static void SetUpTestSuite() { testing::EnterWorkerThread(); }
   void SetUp() override { s_.Begin(); }
 
   std::vector<std::string> List(uint32_t fid, uint32_t count) {

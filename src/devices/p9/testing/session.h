@@ -32,6 +32,13 @@ struct Reply {
   MessageReader Reader() const { return MessageReader(body); }
 };
 
+// Once on the thread that is to call a server: working directory and umask are its own then, as in
+// the device.
+inline void EnterWorkerThread() {
+  static const sys::UniqueFd self_fds = *jail::OpenSelfFds();
+  CHECK(shared_dir::EnterWorkerThread(self_fds).has_value());
+}
+
 class Session {
  public:
   explicit Session(shared_dir::ShareOptions options = {}, uint32_t max_open = 1024)
