@@ -120,13 +120,13 @@ class Compiler {
     // The returns that nearly every jump has as its target come last, that is first.
     const Label foreign = out_.Return(kReturnForeign);
     const std::vector<Range> ranges = Ranges();
-    Label start = Tree(ranges);
+    const Label tree = Tree(ranges);
     if (policy_.arch == Arch::kX86_64) {
-      start = out_.Jump(BPF_JGE, kX32Bit, foreign, start);
+      out_.Jump(BPF_JGE, kX32Bit, foreign, tree);
     } else {
-      start = out_.Continue(start);
+      out_.Continue(tree);
     }
-    start = out_.Load(offsetof(seccomp_data, nr));
+    const Label start = out_.Load(offsetof(seccomp_data, nr));
     out_.Jump(BPF_JEQ, AuditArch(policy_.arch), start, foreign);
     out_.Load(offsetof(seccomp_data, arch));
     std::vector<sock_filter> code = std::move(out_).Finish();

@@ -85,6 +85,7 @@ Result<std::shared_ptr<Function>> Root::Remove(Address address) {
 std::vector<std::pair<Address, std::shared_ptr<Function>>> Root::functions() const {
   MutexLock lock(slots_mutex_);
   std::vector<std::pair<Address, std::shared_ptr<Function>>> all;
+  all.reserve(slots_.size());
   for (const auto& [address, slot] : slots_) all.emplace_back(address, slot->function);
   return all;
 }

@@ -212,6 +212,7 @@ Status Machine::LoadImages() {
 Status Machine::CreateVcpus() {
   cpuid_ = TRY(host_.vm->GetSupportedCpuid());
   std::vector<std::unique_ptr<hypervisor::Vcpu>> vcpus;
+  vcpus.reserve(config_.cpus);
   for (uint32_t i = 0; i < config_.cpus; ++i) {
     vcpus.push_back(TRY_CONTEXT(host_.vm->CreateVcpu(hypervisor::VcpuId(i)), "vcpu {}", i));
   }
