@@ -45,23 +45,23 @@ CROSVM_CHILD_MAIN(RawTerminalChild) {
 
 class TerminalTest : public ::testing::Test {
  protected:
-  TerminalTest() {
-    EXPECT_EQ(openpty(&master, &slave, nullptr, nullptr, nullptr), 0);
-    EXPECT_EQ(pipe2(told, O_CLOEXEC), 0);
-  }
+  TerminalTest() { EXPECT_EQ(openpty(&master, &slave, nullptr, nullptr, nullptr), 0); }
   ~TerminalTest() override {
-    for (const int fd : {master, slave, told[0], told[1]}) close(fd);
+    for (const int fd : {master, slave}) close(fd);
   }
   pid_t Start(const std::string& how) {
+    int told[2];
+    EXPECT_EQ(pipe2(told, O_CLOEXEC), 0);
     const pid_t pid = testing::SpawnChild("RawTerminalChild", {how}, {slave, told[1]});
+    close(told[1]);  // a child that dies early says so by its end
     char byte = 0;
     EXPECT_EQ(read(told[0], &byte, 1), 1);
+    close(told[0]);
     return pid;
   }
 
   int master = -1;
   int slave = -1;
-  int told[2] = {-1, -1};
 };
 
 TEST_F(TerminalTest, NotATerminalIsAnInactiveGuard) {

@@ -213,16 +213,21 @@ TEST_F(VcpuThreadsTest, PauseWaitsForAVcpuInADevice) {
 TEST_F(VcpuThreadsTest, PauseAndResumeManyTimesUnderLoad) {
   Make(3);
   ASSERT_TRUE(threads_->Start().has_value());
-  for (int round = 0; round < 200; ++round) {
+  const auto push = [this](int exits) {
     for (FakeVcpu* vcpu : fakes_) {
-      for (int i = 0; i < 5; ++i) {
+      for (int i = 0; i < exits; ++i) {
         vcpu->Push(hypervisor::ExitPortIo{
             .port = 0x100, .write = true, .size = 1, .data = std::span(data_).first(1)});
       }
     }
+  };
+  for (int round = 0; round < 200; ++round) {
+    push(4);
     threads_->Resume();
     threads_->Pause();
     const size_t before = device_->Accesses().size();
+    push(1);
+    std::this_thread::yield();
     EXPECT_EQ(device_->Accesses().size(), before);
   }
   threads_->Resume();
@@ -301,6 +306,7 @@ TEST_F(VcpuThreadsTest, SplitChipsInjectWhenTheGuestIsReady) {
   fakes_[1]->Push(hypervisor::ExitIoapicEoi{.vector = 0x31});
   chip.eois.acquire();
   EXPECT_EQ(chip.last_eoi, 0x31);
+  threads_->Stop();  // before the chip is gone
 }
 
 TEST_F(VcpuThreadsTest, AWithdrawnRequestLeavesNoWindow) {
@@ -317,6 +323,7 @@ TEST_F(VcpuThreadsTest, AWithdrawnRequestLeavesNoWindow) {
   EnterDevice(0);
   EnterDevice(0);
   EXPECT_FALSE(fakes_[0]->window_requested());
+  threads_->Stop();
 }
 
 }  // namespace
