@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <ctime>
 #include <deque>
 #include <utility>
@@ -14,6 +13,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "sys/file.h"
+#include "sys/socket.h"
 
 namespace crosvm::chardev {
 namespace {
@@ -85,9 +85,9 @@ bool DatagramSink::State::Connect() {
   if (path.size() >= sizeof(sockaddr_un::sun_path)) {
     path = fmt::format("/proc/self/fd/{}/{}", folder.get(), file_name);
   }
-  Result<sys::UniqueFd> made = DatagramSink::Connect(path);
+  Result<sys::UnixSocket> made = sys::UnixSocket::Connect(path, sys::SocketType::kDatagram);
   if (!made.has_value()) return false;
-  socket = std::move(*made);
+  socket = made->TakeFd();
   return true;
 }
 
@@ -163,22 +163,6 @@ std::unique_ptr<DatagramSink> DatagramSink::Over(event::EventLoop& loop, sys::Un
   auto state = std::make_shared<State>(loop, std::move(options));
   state->socket = std::move(connected);
   return std::unique_ptr<DatagramSink>(new DatagramSink(std::move(state)));
-}
-
-Result<sys::UniqueFd> DatagramSink::Connect(const std::string& path) {
-  sys::UniqueFd made(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!made.valid()) return FailErrno("making a socket");
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return Fail(ErrorKind::kInvalidArgument, "the path {} is too long for a socket", path);
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  // SAFETY: sockaddr_un is what connect(2) expects behind a sockaddr of family AF_UNIX.
-  if (connect(made.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return FailErrno("connecting to {}", path);
-  }
-  return made;
 }
 
 size_t DatagramSink::Write(std::span<const uint8_t> data) {

@@ -35,11 +35,9 @@ class DatagramSink : public CharSink {
   // whatever becomes of the working directory.
   static Result<std::unique_ptr<DatagramSink>> Create(event::EventLoop& loop,
                                                       DatagramOptions options);
-  // Over a socket that Connect() has made; the path is for messages only.
+  // Over a socket that is connected; the path is for messages only.
   static std::unique_ptr<DatagramSink> Over(event::EventLoop& loop, sys::UniqueFd connected,
                                             DatagramOptions options);
-  // Fails when nobody has the path.
-  static Result<sys::UniqueFd> Connect(const std::string& path);
   ~DatagramSink() override;
 
   // Always takes everything.

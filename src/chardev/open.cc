@@ -70,9 +70,11 @@ Result<CharFiles> OpenCharFiles(const CharOptions& options) {
     case CharType::kSyslog:
     case CharType::kUnixDatagram:
       if (options.connect) {
-        files.output = TRY_CONTEXT(
-            DatagramSink::Connect(options.type == CharType::kSyslog ? kSyslogPath : options.path),
+        sys::UnixSocket socket = TRY_CONTEXT(
+            sys::UnixSocket::Connect(options.type == CharType::kSyslog ? kSyslogPath : options.path,
+                                     sys::SocketType::kDatagram),
             "{}", options.name);
+        files.output = socket.TakeFd();
       }
       break;
     case CharType::kSink:

@@ -104,6 +104,7 @@ TEST_F(OpenTest, WrongOptionsAreRefusedNamingThePort) {
       {.type = CharType::kUnixStream, .path = path, .use_stdin = true, .name = "serial 3"},
       {.type = CharType::kFile, .path = "/no/such/folder/file", .name = "serial 3"},
       {.type = CharType::kSink, .input_path = "/no/such/file", .name = "serial 3"},
+      {.type = CharType::kUnixDatagram, .path = path, .name = "serial 3", .connect = true},
   };
   for (const CharOptions& options : wrong) {
     const auto files = OpenCharFiles(options);

@@ -16,7 +16,15 @@ namespace {
 constexpr size_t kControlBytes = CMSG_SPACE(sizeof(int) * kMaxFdsPerMessage);
 
 int SocketKind(SocketType type) {
-  return (type == SocketType::kStream ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC;
+  switch (type) {
+    case SocketType::kStream:
+      return SOCK_STREAM | SOCK_CLOEXEC;
+    case SocketType::kSeqPacket:
+      return SOCK_SEQPACKET | SOCK_CLOEXEC;
+    case SocketType::kDatagram:
+      break;
+  }
+  return SOCK_DGRAM | SOCK_CLOEXEC;
 }
 
 // An address, and the folder that has to stay open while it is used.

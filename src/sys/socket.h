@@ -17,7 +17,7 @@ namespace crosvm::sys {
 // receive.
 inline constexpr size_t kMaxFdsPerMessage = 32;
 
-enum class SocketType : uint8_t { kStream, kSeqPacket };
+enum class SocketType : uint8_t { kStream, kSeqPacket, kDatagram };
 
 struct Received {
   size_t bytes = 0;  // 0: the peer has closed
