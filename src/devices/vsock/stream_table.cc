@@ -348,7 +348,6 @@ bool StreamTable::Produce(virtio::Queue& receive) {
   Stream& stream = *ready_.front();
   ready_.splice(ready_.end(), ready_, ready_.begin());
   (void)ProduceFrom(stream, receive, std::move(*chain));
-  if (!stream.HasOutput()) Dequeue(stream);
   const auto found = streams_.find(stream.ports().key());
   if (found != streams_.end()) Settle(Handle(found->second));
   return true;
