@@ -61,8 +61,9 @@ Error WhyNotReady(const HostedDevice& hosted, const Error& receive,
   const std::string how =
       status.has_value() && status->has_value() ? (*status)->ToString() : receive.ToString();
   const std::string said = hosted.last_words.Read();
-  return Error(ErrorKind::kIo, fmt::format("the device process ended before it was ready: {}{}{}",
-                                           how, said.empty() ? "" : "; its last words: ", said));
+  return Error(ErrorKind::kDisconnected,
+               fmt::format("the device process ended before it was ready: {}{}{}", how,
+                           said.empty() ? "" : "; its last words: ", said));
 }
 
 // TRUST: from here the VMM sizes rings and configuration space by it.

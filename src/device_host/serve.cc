@@ -17,15 +17,14 @@ Result<std::unique_ptr<DeviceServer>> DeviceServer::Create(event::EventLoop& loo
                                                            sys::UnixSocket control) {
   std::unique_ptr<DeviceServer> self(new DeviceServer(loop, std::move(device)));
   DeviceServer* const raw = self.get();
-  // A jailed device is only ever driven by our own VMM, which seals guest memory; a foreign
-  // front-end may not.
-  self->server_ =
-      TRY(vhost_user::BackendServer::Create(loop, *self->device_, std::move(vhost_user),
-                                            {.require_seals = control.valid()}, [raw](Error why) {
-                                              if (why.kind() != ErrorKind::kDisconnected)
-                                                raw->status_ = std::unexpected(std::move(why));
-                                              raw->loop_.Stop();
-                                            }));
+  // With a control channel it is driven by our own VMM, which seals guest memory, and starts a
+  // successor where it has given this one up. A foreign front-end does neither.
+  self->server_ = TRY(vhost_user::BackendServer::Create(
+      loop, *self->device_, std::move(vhost_user),
+      {.require_seals = control.valid(), .reset_at_end = !control.valid()}, [raw](Error why) {
+        if (why.kind() != ErrorKind::kDisconnected) raw->status_ = std::unexpected(std::move(why));
+        raw->loop_.Stop();
+      }));
   if (control.valid()) {
     TRY(sys::SetNonBlocking(control.fd(), true));
     self->control_ = DeviceControlChannel(std::move(control));

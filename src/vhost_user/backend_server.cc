@@ -324,10 +324,11 @@ Status BackendServer::GetVringBase(const Message& message) {
   const auto index = static_cast<uint16_t>(state.index);
   vrings_[index].started = false;
   Stop(index, [this, index, request = message.request] {
-    ForgetInflight(index);
     const VringState answer{.index = uint32_t{index}, .num = vrings_[index].base};
     Status sent = SendMessage(socket_, request, kFlagReply, BytesOf(answer));
-    if (!sent) Close(std::move(sent).error());
+    if (!sent) return Close(std::move(sent).error());
+    // Only now: a front-end that does not know where the queue stands goes by the records.
+    ForgetInflight(index);
   });
   return {};
 }
@@ -500,7 +501,7 @@ void BackendServer::Close(Error why) {
 }
 
 void BackendServer::FinishClose() {
-  ResetNow();
+  if (options_.reset_at_end) ResetNow();
   device_.set_config_changed(nullptr);
   loop_.Post([weak = std::weak_ptr(self_)] {
     const auto self = weak.lock();

@@ -26,13 +26,16 @@ namespace crosvm::vhost_user {
 struct BackendServerOptions {
   // Guest memory must be sealed against shrinking. Our VMM's is; QEMU's is not.
   bool require_seals = true;
+  // The end of the connection resets the device, as it does for a front-end that knows of no
+  // successors. Otherwise what the device keeps for one stays.
+  bool reset_at_end = true;
 };
 
 class BackendServer {
  public:
   // Called once, posted on the loop, when the connection has ended, all queues are stopped and the
-  // device is reset; the server may be destroyed in it. An orderly close of the peer is
-  // kDisconnected.
+  // device is reset (reset_at_end); the server may be destroyed in it. An orderly close of the peer
+  // is kDisconnected.
   using Closed = std::function<void(Error why)>;
 
   // `loop` and `device` outlive the server. Destroying the server before it has closed is allowed

@@ -73,12 +73,19 @@ class EchoDevice : public virtio::Device {
   }
   void StopQueue(uint16_t index, std::function<void(virtio::Queue)> done) override {
     watches_[index].Reset();
-    if (behaviour_.stuck == index) return;
-    for (virtio::Chain& chain : held_[index]) queues_[index]->Complete(std::move(chain), 0);
-    held_[index].clear();
-    queues_[index]->Flush();
-    const std::shared_ptr<virtio::Queue> queue = std::move(queues_[index]);
-    loop_.Post([queue, done = std::move(done)] { done(std::move(*queue)); });
+    auto drain = [this, index, done = std::move(done)] {
+      for (virtio::Chain& chain : held_[index]) queues_[index]->Complete(std::move(chain), 0);
+      held_[index].clear();
+      queues_[index]->Flush();
+      const std::shared_ptr<virtio::Queue> queue = std::move(queues_[index]);
+      loop_.Post([queue, done] { done(std::move(*queue)); });
+    };
+    if (behaviour_.stuck != index) return drain();
+    late_ = std::move(drain);
+  }
+  // What is stuck drains after all.
+  void Drain() {
+    if (late_) std::exchange(late_, nullptr)();
   }
   void Reset() override {
     features_ = 0;
@@ -122,23 +129,25 @@ class EchoDevice : public virtio::Device {
   std::unique_ptr<virtio::Queue> queues_[2];
   event::Watch watches_[2];
   std::vector<virtio::Chain> held_[2];
+  std::function<void()> late_;
 };
 
 // A back-end on its own thread.
 class BackendThread {
  public:
-  explicit BackendThread(sys::UnixSocket socket, bool hold = true) {
+  explicit BackendThread(sys::UnixSocket socket, bool hold = true,
+                         BackendServerOptions options = {}) {
     behaviour.hold = hold;
     behaviour.socket = socket.fd().get();
     std::promise<void> ready;
-    thread_ = std::thread([this, &ready, socket = std::move(socket)]() mutable {
-      auto loop = event::EventLoop::Create();
-      loop_ = loop->get();
+    thread_ = std::thread([this, &ready, options, socket = std::move(socket)]() mutable {
       EchoDevice device(*loop_, behaviour);
-      auto server = BackendServer::Create(*loop_, device, std::move(socket), {}, [&](Error why) {
-        why_ = why.ToString();
-        loop_->Stop();
-      });
+      device_ = &device;
+      auto server =
+          BackendServer::Create(*loop_, device, std::move(socket), options, [&](Error why) {
+            why_ = why.ToString();
+            loop_->Stop();
+          });
       ready.set_value();
       (void)loop_->Run();
       server->reset();
@@ -155,14 +164,21 @@ class BackendThread {
     loop_->Stop();
     Join();
   }
+  // Its end by itself, once the queue that is stuck has drained.
+  void DrainAndJoin() {
+    loop_->Post([this] { device_->Drain(); });
+    Join();
+  }
   const std::string& why() const { return why_; }
   int resets() const { return resets_; }
 
   EchoDevice::Behaviour behaviour;
 
  private:
+  // Outlives its thread: Stop() may still be on its way out when that ends.
+  std::unique_ptr<event::EventLoop> loop_ = *event::EventLoop::Create();
   std::thread thread_;
-  event::EventLoop* loop_ = nullptr;
+  EchoDevice* device_ = nullptr;
   std::string why_;
   int resets_ = 0;
 };
@@ -177,9 +193,10 @@ class VhostUserTest : public ::testing::TestWithParam<bool> {
     return {.name = "echo[0]",
             .info = {.device_id = 42, .queue_sizes = {64, 64}, .config_size = 8}};
   }
-  void Connect(bool hold = true, FrontendOptions options = FrontOptions()) {
+  void Connect(bool hold = true, FrontendOptions options = FrontOptions(),
+               BackendServerOptions back_options = {}) {
     auto [front, back] = *sys::UnixSocket::Pair(sys::SocketType::kStream);
-    backend_ = std::make_unique<BackendThread>(std::move(back), hold);
+    backend_ = std::make_unique<BackendThread>(std::move(back), hold, back_options);
     auto frontend = Frontend::Connect(loop_, std::move(front), std::move(options));
     ASSERT_TRUE(frontend.has_value()) << frontend.error().ToString();
     frontend_ = *std::move(frontend);

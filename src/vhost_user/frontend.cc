@@ -9,6 +9,9 @@
 #include "base/checked_math.h"
 #include "base/log.h"
 #include "sys/file.h"
+#include "sys/mapped_region.h"
+#include "sys/memfd.h"
+#include "virtio/inflight.h"
 #include "virtio/types.h"
 
 namespace crosvm::vhost_user {
@@ -216,15 +219,17 @@ Status Frontend::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
   const ConfigHeader header{.offset = 0u, .size = end, .flags = 0u};
   std::vector<uint8_t> payload(sizeof(header) + end);
   std::memcpy(payload.data(), &header, sizeof(header));
-  const Message reply = TRY(Get(Request::kGetConfig, payload));
-  const Result<ConfigHeader> answered = reply.Front<ConfigHeader>();
+  const Result<Message> reply = Get(Request::kGetConfig, payload);
+  if (!reply.has_value()) return std::unexpected(AsLost(reply.error().Clone()));
+  const Result<ConfigHeader> answered = reply->Front<ConfigHeader>();
   // An empty answer is how a back-end says no.
-  if (reply.payload.empty())
+  if (reply->payload.empty())
     return Fail(ErrorKind::kProtocol, "{} refuses GET_CONFIG", options_.name);
-  if (!answered || reply.payload.size() != payload.size() || !reply.fds.empty()) {
-    return std::unexpected(Break(MakeError(ErrorKind::kProtocol, "bad answer to GET_CONFIG")));
+  if (!answered || reply->payload.size() != payload.size() || !reply->fds.empty()) {
+    return std::unexpected(
+        AsLost(Break(MakeError(ErrorKind::kProtocol, "bad answer to GET_CONFIG"))));
   }
-  std::copy_n(reply.payload.begin() + sizeof(header) + offset, data.size(), data.begin());
+  std::copy_n(reply->payload.begin() + sizeof(header) + offset, data.size(), data.begin());
   return {};
 }
 
@@ -243,7 +248,9 @@ Status Frontend::WriteConfig(uint32_t offset, std::span<const uint8_t> data) {
   std::vector<uint8_t> payload(sizeof(header) + data.size());
   std::memcpy(payload.data(), &header, sizeof(header));
   std::copy(data.begin(), data.end(), payload.begin() + sizeof(header));
-  return Set(Request::kSetConfig, payload);
+  Status written = Set(Request::kSetConfig, payload);
+  if (!written.has_value()) return std::unexpected(AsLost(std::move(written).error()));
+  return {};
 }
 
 Status Frontend::CheckFeatures(uint64_t features) {
@@ -288,6 +295,7 @@ Status Frontend::Activate(const memory::GuestMemory& memory, uint64_t features,
     }
   } else {
     inflight_fd_.Reset();
+    taken_back_.clear();
   }
   memory_ = memory;
   features_ = features;
@@ -318,6 +326,7 @@ void Frontend::Forget() {
   suspended_ = false;
   rings_.clear();
   inflight_fd_.Reset();
+  taken_back_.clear();
   memory_ = memory::GuestMemory();
 }
 
@@ -325,6 +334,7 @@ Status Frontend::SendSetup() {
   TRY(Set(Request::kSetFeatures, BytesOf(U64{features_ | (backend_features_ & kFeatureProtocol)})));
   if (Has(kProtocolInflightShmfd) && !inflight_fd_.valid()) TRY(GetInflight());
   if (Has(kProtocolInflightShmfd)) {
+    TRY(ClearTakenBack());
     const sys::BorrowedFd fds[] = {inflight_fd_};
     TRY(Set(Request::kSetInflightFd, BytesOf(inflight_), fds));
   }
@@ -352,6 +362,27 @@ Status Frontend::GetInflight() {
   }
   inflight_ = *answer;
   inflight_fd_ = std::move(reply.fds[0]);
+  return {};
+}
+
+// A successor would go on with what the queue had in flight, in a ring that is another by now.
+Status Frontend::ClearTakenBack() {
+  if (taken_back_.empty()) return {};
+  const uint64_t stride = virtio::InflightQueue::BytesPerQueue(inflight_.queue_size, packed());
+  const uint64_t size = stride * inflight_.queues;
+  const uint64_t offset = inflight_.mmap_offset;
+  // TRUST: the file is the back-end's. One that shrinks would end us by SIGBUS.
+  if (size == 0 || offset > INT64_MAX || !sys::IsShrinkSealed(inflight_fd_, offset + size)) {
+    return Fail(ErrorKind::kUnsupported, "the in-flight records of {} are not sealed",
+                options_.name);
+  }
+  const auto records = std::make_shared<sys::MappedRegion>(
+      TRY(sys::MappedRegion::Shared(inflight_fd_, offset, size, sys::MapAccess::kReadWrite)));
+  for (const uint16_t index : std::exchange(taken_back_, {})) {
+    if (index >= inflight_.queues) continue;
+    TRY(virtio::InflightQueue::Create(records, stride * index, inflight_.queue_size, packed()))
+        ->Clear();
+  }
   return {};
 }
 
@@ -404,12 +435,21 @@ Status Frontend::StartQueue(const virtio::QueueActivation& queue) {
   Ring ring = TRY(MakeRing(queue));
   MutexLock lock(mutex_);
   CallScope call(*this, options_.reply_timeout);
-  TRY(CheckAlive());
   if (!active_) return Fail(ErrorKind::kInvalidArgument, "{} is not active", options_.name);
   std::erase_if(rings_, [&](const Ring& other) { return other.index == queue.index; });
-  TRY(SendRing(ring));
-  rings_.push_back(std::move(ring));
-  return {};
+  Ring& kept = rings_.emplace_back(std::move(ring));
+  Status started = broken_ ? CheckAlive() : SendRing(kept);
+  if (started.has_value()) return {};
+  if (!broken_) {
+    // Refused, maybe after it was started.
+    Status stopped = kept.started ? FetchPosition(kept) : Status();
+    if (stopped.has_value()) {
+      rings_.pop_back();
+      return started;
+    }
+    started = std::unexpected(Break(std::move(stopped).error()));
+  }
+  return std::unexpected(AsLost(std::move(started).error()));
 }
 
 Status Frontend::FetchPosition(Ring& ring) {
@@ -436,10 +476,10 @@ Result<virtio::RingPosition> Frontend::StopQueue(uint16_t index) {
   // Whatever comes of it, the guest has taken the queue back: a successor must not start it.
   Ring ring = std::move(*found);
   std::erase_if(rings_, [&](const Ring& other) { return other.index == index; });
-  TRY(CheckAlive());
-  Status stopped = FetchPosition(ring);
-  if (!stopped) return std::unexpected(AsLost(std::move(stopped).error()));
-  return ring.position;
+  Status stopped = broken_ ? CheckAlive() : FetchPosition(ring);
+  if (stopped) return ring.position;
+  if (broken_) taken_back_.push_back(index);
+  return std::unexpected(AsLost(std::move(stopped).error()));
 }
 
 Result<std::vector<virtio::RingPosition>> Frontend::Suspend() {

@@ -115,6 +115,7 @@ class Frontend final : public virtio::Backend {
   void Forget() CROSVM_REQUIRES(mutex_);
   Status SendMemory() CROSVM_REQUIRES(mutex_);
   Status GetInflight() CROSVM_REQUIRES(mutex_);
+  Status ClearTakenBack() CROSVM_REQUIRES(mutex_);
   Status SendRing(Ring& ring) CROSVM_REQUIRES(mutex_);
   Status SendStatus(uint8_t status) CROSVM_REQUIRES(mutex_);
   // Stops the ring and learns where it stands.
@@ -186,6 +187,8 @@ class Frontend final : public virtio::Backend {
   std::vector<Ring> rings_ CROSVM_GUARDED_BY(mutex_);
   sys::UniqueFd inflight_fd_ CROSVM_GUARDED_BY(mutex_);
   Inflight inflight_ CROSVM_GUARDED_BY(mutex_);
+  // Queues that the driver took back from a lost device, whose records are to be cleared.
+  std::vector<uint16_t> taken_back_ CROSVM_GUARDED_BY(mutex_);
 
   // Held for moments, after mutex_ or without it.
   Mutex channel_mutex_;

@@ -17,7 +17,7 @@ class LifecycleTest : public VhostUserTest {
  protected:
   static FrontendOptions Impatient() {
     FrontendOptions options = FrontOptions();
-    options.drain_timeout = milliseconds(100);
+    options.drain_timeout = milliseconds(1000);
     return options;
   }
   void Submit(Driver& driver, std::initializer_list<const char*> texts) {
@@ -73,6 +73,85 @@ TEST_P(LifecycleTest, ADeviceThatDoesNotDrainLosesNothing) {
   EXPECT_EQ(Next(driver0_), "f");
   Submit(driver1_, {"g"});
   EXPECT_EQ(Next(driver1_), "g");
+}
+
+TEST_P(LifecycleTest, ADeviceThatDrainsTooLateLosesNothing) {
+  Connect(/*hold=*/true, Impatient());
+  ASSERT_TRUE(ActivateBoth().has_value());
+  Submit(driver0_, {"a", "!1", "b"});
+  EXPECT_EQ(Next(driver0_), "a");
+  EXPECT_EQ(Next(driver0_), "b");
+  backend_->behaviour.stuck = 0;
+  const auto positions = frontend_->Suspend();
+  ASSERT_FALSE(positions.has_value());
+  EXPECT_EQ(positions.error().kind(), ErrorKind::kTimedOut);
+  // Nobody is there any more to hear where the queue stands.
+  backend_->DrainAndJoin();
+  EXPECT_EQ(Next(driver0_), "");
+  ASSERT_TRUE(Succeed().has_value());
+  const Status resumed = ActivateBoth();
+  ASSERT_TRUE(resumed.has_value()) << resumed.error().ToString();
+  Submit(driver0_, {"c"});
+  EXPECT_EQ(Next(driver0_), "c");
+}
+
+// What a device keeps for its successor must outlive a connection that the front-end gives up.
+TEST_P(LifecycleTest, TheEndResetsTheDeviceUnlessItHasSuccessors) {
+  for (const bool resets : {true, false}) {
+    Connect(/*hold=*/true, FrontOptions(), {.reset_at_end = resets});
+    ASSERT_TRUE(ActivateBoth().has_value());
+    frontend_.reset();
+    backend_->Join();
+    EXPECT_EQ(backend_->resets(), resets ? 1 : 0);
+  }
+}
+
+TEST_P(LifecycleTest, AQueueThatIsStartedWhileTheDeviceIsLostRunsInItsSuccessor) {
+  Connect();
+  const virtio::QueueActivation first = Activation(0, driver0_);
+  ASSERT_TRUE(frontend_->Activate(memory_, driver0_.features(), {&first, 1}).has_value());
+  backend_->Crash();
+  const Status started = frontend_->StartQueue(Activation(1, driver1_));
+  ASSERT_FALSE(started.has_value());
+  EXPECT_TRUE(virtio::MeansLost(started.error()));
+  Submit(driver1_, {"a"});
+  ASSERT_TRUE(Succeed().has_value());
+  EXPECT_EQ(Next(driver1_), "a");
+}
+
+TEST_P(LifecycleTest, AQueueThatIsTakenBackFromALostDeviceLeavesNothingInFlight) {
+  Connect();
+  ASSERT_TRUE(ActivateBoth().has_value());
+  Submit(driver0_, {"!0"});
+  Submit(driver1_, {"!1", "!2", "a"});
+  EXPECT_EQ(Next(driver1_), "a");
+  backend_->Crash();
+  EXPECT_FALSE(frontend_->StopQueue(1).has_value());
+  const Status attached = Succeed();
+  ASSERT_TRUE(attached.has_value()) << attached.error().ToString();
+  EXPECT_EQ(Next(driver0_), "!0");
+  Driver next(memory_, Options(0x300000));
+  ASSERT_TRUE(frontend_->StartQueue(Activation(1, next)).has_value());
+  Submit(next, {"b", "c"});
+  EXPECT_EQ(Next(next), "b");
+  EXPECT_EQ(Next(next), "c");
+  EXPECT_FALSE(driver1_.NextUsed());
+}
+
+TEST_P(LifecycleTest, ARefusedStartLeavesTheOtherQueuesRunning) {
+  Connect();
+  const virtio::QueueActivation first = Activation(0, driver0_);
+  ASSERT_TRUE(frontend_->Activate(memory_, driver0_.features(), {&first, 1}).has_value());
+  virtio::QueueActivation bad = Activation(1, driver1_);
+  bad.addresses.descriptors = memory::GuestAddr(0x10000000);
+  const Status refused = frontend_->StartQueue(bad);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_FALSE(virtio::MeansLost(refused.error()));
+  Submit(driver0_, {"a"});
+  EXPECT_EQ(Next(driver0_), "a");
+  ASSERT_TRUE(frontend_->StartQueue(Activation(1, driver1_)).has_value());
+  Submit(driver1_, {"b"});
+  EXPECT_EQ(Next(driver1_), "b");
 }
 
 TEST_P(LifecycleTest, ASuccessorOfASuspendedDeviceWaitsForTheResume) {

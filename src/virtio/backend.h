@@ -34,10 +34,15 @@ struct BackendEvents {
   std::function<void(Error)> failed;
 };
 
+// Of a failed Backend call: the device answers no more, though it may work until its process has
+// ended. Any other failure is a refusal.
+inline bool MeansLost(const Error& error) {
+  return error.kind() == ErrorKind::kTimedOut || error.kind() == ErrorKind::kDisconnected;
+}
+
 // Called by the transport on a vCPU thread (with its lock held) or by the main thread. Calls may
 // block on the device process for at most the frontend's timeout; a device that does not answer
-// gives kTimedOut, never a hang. kTimedOut and kDisconnected mean that the device is lost: it
-// answers no more, though it may work until its process has ended. Any other failure is a refusal.
+// gives kTimedOut, never a hang; see MeansLost().
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -55,7 +60,8 @@ class Backend {
   // refusal leaves the device idle. When it is lost, the backend keeps the queues for a successor.
   virtual Status Activate(const memory::GuestMemory& memory, uint64_t features,
                           std::span<const QueueActivation> queues) = 0;
-  // One queue alone: enabling after DRIVER_OK, and queue reset (virtio 1.2, 2.6.1).
+  // One queue alone: enabling after DRIVER_OK, and queue reset (virtio 1.2, 2.6.1). A refusal
+  // leaves it stopped. When the device is lost, the backend keeps the queue for a successor.
   virtual Status StartQueue(const QueueActivation& queue) = 0;
   // Whatever comes of it, the queue is the driver's again.
   virtual Result<RingPosition> StopQueue(uint16_t index) = 0;

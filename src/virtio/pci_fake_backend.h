@@ -64,8 +64,7 @@ class FakeBackend final : public Backend {
   Status Activate(const memory::GuestMemory& /*memory*/, uint64_t chosen,
                   std::span<const QueueActivation> queues) override {
     CHECK(running.empty());
-    const bool lost = failure == ErrorKind::kTimedOut || failure == ErrorKind::kDisconnected;
-    if (failure && !lost) return Broken();
+    if (failure && !lost()) return Broken();
     ++activations;
     features = chosen;
     for (const QueueActivation& queue : queues) Start(queue);
@@ -73,8 +72,9 @@ class FakeBackend final : public Backend {
     return {};
   }
   Status StartQueue(const QueueActivation& queue) override {
-    if (failure) return Broken();
+    if (failure && !lost()) return Broken();
     Start(queue);
+    if (failure) return Broken();
     return {};
   }
   Result<RingPosition> StopQueue(uint16_t index) override {
@@ -96,6 +96,7 @@ class FakeBackend final : public Backend {
   }
 
  private:
+  bool lost() const { return failure && MeansLost(Broken().error()); }
   Status Broken() const { return Fail(*failure, "the fake backend was told to fail"); }
   void Start(const QueueActivation& queue) {
     CHECK(queue.kick != nullptr && queue.kick->valid() && queue.call != nullptr &&

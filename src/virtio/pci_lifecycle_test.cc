@@ -107,6 +107,40 @@ TEST_F(PciTransportTest, Clause_2_6_1_AQueueIsTheDriversWhenTheDeviceHasStopped)
   EXPECT_EQ(backend_->running.size(), 2U);
 }
 
+TEST_F(PciTransportTest, AQueueThatIsEnabledWhileTheDeviceIsLostIsForItsSuccessor) {
+  Supervise();
+  Drive(kVersion1 | FeatureBit(kFeatureRingReset));
+  backend_->failure = ErrorKind::kDisconnected;
+  backend_->events.failed(MakeError(ErrorKind::kDisconnected, "gone"));
+  EXPECT_TRUE(transport_->lost());
+  EnableQueue(1, 0xc000);
+  EXPECT_EQ(Read(VIRTIO_PCI_COMMON_Q_ENABLE, 2), 1U);
+  backend_->failure.reset();
+  ASSERT_TRUE(transport_->Reattached().has_value());
+  EXPECT_FALSE(transport_->lost());
+  EXPECT_EQ(backend_->running.size(), 3U);
+  EXPECT_TRUE(vm_.HasIoEvent(Doorbell(kBase, 1)));
+  EXPECT_EQ(Status(), 15U);
+}
+
+TEST_F(PciTransportTest, WhatASuccessorRefusesIsTheDriversFault) {
+  Supervise();
+  backend_->failure = ErrorKind::kDisconnected;
+  backend_->events.failed(MakeError(ErrorKind::kDisconnected, "gone"));
+  backend_->failure.reset();
+  Negotiate(kVersion1);
+  EnableQueue(0, 0x4000);
+  SetStatus(15);
+  backend_->failure = ErrorKind::kInvalidArgument;
+  ASSERT_TRUE(transport_->Reattached().has_value());
+  EXPECT_EQ(Status(), 15U | VIRTIO_CONFIG_S_NEEDS_RESET);
+  backend_->failure.reset();
+  SetStatus(0);
+  Drive();
+  EXPECT_EQ(Status(), 15U);
+  EXPECT_EQ(backend_->running.size(), 2U);
+}
+
 TEST_F(PciTransportTest, AResetOfADeviceThatIsGivenUpDoesNotWait) {
   Supervise();
   Drive();

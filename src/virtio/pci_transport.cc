@@ -18,10 +18,6 @@ constexpr uint8_t kIsrConfig = 2;
 constexpr size_t kMaxQueues = kNotifySize / kNotifyMultiplier;
 constexpr uint16_t kMaxVectors = 0x1000 / pci::kMsixEntrySize;
 
-bool MeansGone(const Error& error) {
-  return error.kind() == ErrorKind::kTimedOut || error.kind() == ErrorKind::kDisconnected;
-}
-
 }  // namespace
 
 PciTransport::PciTransport(const pci::InterruptContext& context, Options& options)
@@ -300,7 +296,7 @@ void PciTransport::WriteDeviceConfig(uint32_t offset, std::span<const uint8_t> d
   MutexLock lock(mutex_);
   const Status status = backend_->WriteConfig(offset, data);
   // A device without writable fields may refuse; only one that is gone is an event.
-  if (!status.has_value() && MeansGone(status.error())) OnBackendError(status.error().Clone());
+  if (!status.has_value() && MeansLost(status.error())) OnBackendError(status.error().Clone());
 }
 
 bool PciTransport::driver_ok() const {

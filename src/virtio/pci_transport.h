@@ -88,6 +88,9 @@ class PciTransport final : public pci::Function, public std::enable_shared_from_
   // Sets DEVICE_NEEDS_RESET (2.1.2) and tells the driver. Any thread.
   void MarkNeedsReset();
 
+  // The backend is gone, and no successor has come. Any thread.
+  bool lost() const { return backend_gone_.load(); }
+
   bool driver_ok() const;
   uint64_t driver_features() const;
   Backend& backend() { return *backend_; }

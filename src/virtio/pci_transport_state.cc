@@ -12,10 +12,6 @@ namespace {
 
 using Kind = CommonConfigAction::Kind;
 
-bool MeansGone(const Error& error) {
-  return error.kind() == ErrorKind::kTimedOut || error.kind() == ErrorKind::kDisconnected;
-}
-
 struct RingLengths {
   uint64_t descriptors;
   uint64_t driver;
@@ -43,7 +39,7 @@ void PciTransport::Perform(const CommonConfigAction& action) {
       } else {
         LOG_DEBUG("{}: features {:#x} refused: {}", name(), common_.driver_features(),
                   status.error().ToString());
-        if (MeansGone(status.error())) OnBackendError(status.error().Clone());
+        if (MeansLost(status.error())) OnBackendError(status.error().Clone());
       }
       break;
     }
@@ -125,8 +121,10 @@ void PciTransport::EnableQueue(uint16_t index) {
   Status status = activation.has_value() ? backend_->StartQueue(*activation)
                                          : Status(std::unexpected(activation.error().Clone()));
   if (status.has_value()) return;
-  common_.RefuseQueue(index);
-  UpdateIoEvents();
+  if (!MeansLost(status.error())) {
+    common_.RefuseQueue(index);
+    UpdateIoEvents();
+  }
   OnBackendError(std::move(status).error());
 }
 
@@ -173,7 +171,7 @@ Status PciTransport::Activate() {
     activations.push_back(TRY(MakeActivation(static_cast<uint16_t>(i))));
   }
   Status status = backend_->Activate(memory_, common_.driver_features(), activations);
-  if (status.has_value() || MeansGone(status.error())) {
+  if (status.has_value() || MeansLost(status.error())) {
     active_ = true;
     suspended_ = false;
   }
@@ -217,7 +215,15 @@ Status PciTransport::Reattached() {
   if (!running_.load() || paused_ || needs_reset_.load()) return {};
   // A backend that had the queues has them again, with its in-flight records, unless they are
   // suspended.
-  if (!active_ || suspended_) TRY(Activate());
+  if (!active_ || suspended_) {
+    Status status = Activate();
+    if (!status.has_value()) {
+      if (MeansLost(status.error())) return status;
+      // What the driver has set up meanwhile; a reset mends that.
+      OnBackendError(std::move(status).error());
+      return {};
+    }
+  }
   SignalAllQueues();
   return {};
 }
@@ -276,7 +282,7 @@ void PciTransport::SetIoEvent(uint16_t index, std::optional<uint64_t> address) {
 }
 
 void PciTransport::OnBackendError(Error error) {
-  if (MeansGone(error)) {
+  if (MeansLost(error)) {
     OnBackendFailed(std::move(error));
     return;
   }

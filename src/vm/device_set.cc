@@ -37,10 +37,6 @@ constexpr std::string_view StateName(State state) {
   return "?";
 }
 
-bool IsLost(const Error& error) {
-  return error.kind() == ErrorKind::kTimedOut || error.kind() == ErrorKind::kDisconnected;
-}
-
 }  // namespace
 
 struct DeviceSet::Managed {
@@ -58,9 +54,6 @@ struct DeviceSet::Managed {
   std::shared_ptr<virtio::PciTransport> transport;
   State state = State::kRunning;
   uint32_t restarts = 0;
-  // Counts the backends it has had: a report about an earlier one may arrive after its successor
-  // runs.
-  std::atomic<uint32_t> generation{0};
   std::deque<event::Clock::time_point> deaths;
   event::Watch process_watch;
   event::Watch control_watch;
@@ -178,8 +171,8 @@ Status DeviceSet::Plug(Managed& device) {
        .shared_memory = device.shared_memory,
        // Comes on any thread, maybe with the transport's lock held.
        .failed = [weak = std::weak_ptr(self_), raw = &device, &loop = context_.loop](Error error) {
-         loop.Post([weak, raw, generation = raw->generation.load(), why = error.ToString()] {
-           if (const auto self = weak.lock()) (*self)->OnBackendFailed(*raw, generation, why);
+         loop.Post([weak, raw, why = error.ToString()] {
+           if (const auto self = weak.lock()) (*self)->OnBackendFailed(*raw, why);
          });
        }}));
   TRY(pci::AssignBars(*device.transport, &context_.low_mmio, &context_.high_mmio, nullptr,
@@ -267,8 +260,9 @@ void DeviceSet::OnHeartbeat() {
   heartbeat_ = context_.loop.AddTimer(kHeartbeatInterval, [this] { OnHeartbeat(); });
 }
 
-void DeviceSet::OnBackendFailed(Managed& device, uint32_t generation, std::string why) {
-  if (device.generation.load() != generation || device.state != State::kRunning) return;
+void DeviceSet::OnBackendFailed(Managed& device, std::string why) {
+  // About a predecessor: the end of one that hung fails the calls that waited for it.
+  if (!device.transport->lost() || device.state != State::kRunning) return;
   if (!device.hosted.process.valid()) {
     OnFailed(device, std::move(why));
     return;
@@ -304,11 +298,12 @@ void DeviceSet::OnFailed(Managed& device, std::string why) {
         fmt::format("{} failures within {} seconds", device.deaths.size(), kFailureWindow.count());
   } else {
     Status restarted = Restart(device);
-    // A successor may die as well, before it has the queues.
+    // A successor may die as well, before it has the queues. One that hangs has held this loop for
+    // long enough.
     constexpr int kMoreAttempts = 3;
-    for (int attempt = 0;
-         attempt < kMoreAttempts && !restarted.has_value() && IsLost(restarted.error()) &&
-         device.deaths.size() < policy_.restarts_per_minute;
+    for (int attempt = 0; attempt < kMoreAttempts && !restarted.has_value() &&
+                          restarted.error().kind() == ErrorKind::kDisconnected &&
+                          device.deaths.size() < policy_.restarts_per_minute;
          ++attempt) {
       LOG_WARN("device {}: its successor: {}", device.label, restarted.error().ToString());
       device.deaths.push_back(now);
@@ -327,7 +322,6 @@ void DeviceSet::OnFailed(Managed& device, std::string why) {
 }
 
 void DeviceSet::EndProcess(Managed& device) {
-  device.generation.fetch_add(1);
   device.process_watch.Reset();
   device.control_watch.Reset();
   device.answers_due = 0;

@@ -100,8 +100,8 @@ class DeviceSet {
   Status WatchProcess(Managed& device);
   void OnControlReadable(Managed& device);
   void OnHeartbeat();
-  // As OnFailed(), about the `generation`th backend of the device.
-  void OnBackendFailed(Managed& device, uint32_t generation, std::string why);
+  // As OnFailed(), in a moment, if it is still so by now.
+  void OnBackendFailed(Managed& device, std::string why);
   // The device's process is gone, hangs, or broke the protocol.
   void OnFailed(Managed& device, std::string why);
   void EndProcess(Managed& device);

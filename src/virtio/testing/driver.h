@@ -153,7 +153,6 @@ class Driver {
   uint16_t Stage(const ChainSpec& spec);
   uint16_t StageSplit(std::vector<ChainSpec::Buffer> buffers, Outstanding& record);
   uint16_t StagePacked(std::vector<ChainSpec::Buffer> buffers, Outstanding& record);
-  void PublishPacked();
   std::optional<std::pair<uint16_t, uint32_t>> NextUsedSplit();
   std::optional<std::pair<uint16_t, uint32_t>> NextUsedPacked();
 
