@@ -1,6 +1,9 @@
 #include "cli/run_options.h"
 
+#include <algorithm>
 #include <array>
+#include <iterator>
+#include <utility>
 
 #include "codec/key_value.h"
 
@@ -409,12 +412,28 @@ std::span<const Option> RunOptions() {
   return kOptions;
 }
 
+namespace {
+
+// Ports have numbers: one of the command line takes the place of a file's.
+void AddPortsOfFiles(VmConfig& config, const std::vector<config::SerialOptions>& ports) {
+  const std::vector<config::SerialOptions> given = config.serial;
+  std::copy_if(ports.begin(), ports.end(), std::back_inserter(config.serial),
+               [&given](const config::SerialOptions& port) {
+                 return std::none_of(given.begin(), given.end(), [&port](const auto& other) {
+                   return other.hardware == port.hardware && other.num == port.num;
+                 });
+               });
+}
+
+}  // namespace
+
 Status ApplyRunOptions(const Arguments& arguments, VmConfig& config) {
   for (const Given& given : arguments.options) {
     if (kOptions[given.option].name == "cfg") {
       TRY_CONTEXT(LoadFile(config, given.value), "--cfg");
     }
   }
+  const std::vector<config::SerialOptions> ports_of_files = std::exchange(config.serial, {});
   // The device's path goes into the device, whichever of the two options came first.
   std::string_view vsock_device;
   for (const Given& given : arguments.options) {
@@ -425,6 +444,7 @@ Status ApplyRunOptions(const Arguments& arguments, VmConfig& config) {
                 with_value ? " " : "", given.value);
   }
   if (!vsock_device.empty()) TRY(SetVsockDevice(config, vsock_device));
+  AddPortsOfFiles(config, ports_of_files);
   return {};
 }
 

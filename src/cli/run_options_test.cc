@@ -323,8 +323,10 @@ TEST(RunOptions, ErrorsNameTheOption) {
 TEST(RunOptions, TheCommandLineWinsOverTheFile) {
   std::string path = "/tmp/crosvm_cli_test_XXXXXX";
   const sys::UniqueFd file(mkstemp(path.data()));
-  ASSERT_TRUE(sys::WriteAll(file, R"({"cpus": 2, "mem": 64, "disks": [{"path": "a"}]})"));
-  const Result<VmConfig> config = CommandLine({"--cpus", "3", "--rwdisk", "b", "--cfg", path});
+  ASSERT_TRUE(sys::WriteAll(file, R"({"cpus": 2, "mem": 64, "disks": [{"path": "a"}],
+      "serial": [{"type": "sink", "num": 1}, {"type": "sink", "num": 2}]})"));
+  const Result<VmConfig> config =
+      CommandLine({"--cpus", "3", "--rwdisk", "b", "--serial", "type=stdout,num=2", "--cfg", path});
   const std::string missing = Problem({"--cfg", path + "x"});
   unlink(path.c_str());
   ASSERT_TRUE(config);
@@ -332,6 +334,10 @@ TEST(RunOptions, TheCommandLineWinsOverTheFile) {
   EXPECT_EQ(config->mem_mib, 64u);
   ASSERT_EQ(config->disks.size(), 2u);
   EXPECT_EQ(config->disks[1].path, "b");
+  ASSERT_EQ(config->serial.size(), 2u);
+  EXPECT_EQ(config->serial[0],
+            (config::SerialOptions{.type = config::SerialType::kStdout, .num = 2}));
+  EXPECT_EQ(config->serial[1].num, 1);
   EXPECT_TRUE(missing.starts_with("--cfg: opening " + path));
 }
 

@@ -20,6 +20,13 @@ class LifecycleTest : public VhostUserTest {
     options.drain_timeout = milliseconds(1000);
     return options;
   }
+  // One queue does not drain; those before it have by then.
+  void SuspendInVain(int stuck) {
+    backend_->behaviour.stuck = stuck;
+    const auto positions = frontend_->Suspend();
+    ASSERT_FALSE(positions.has_value());
+    EXPECT_EQ(positions.error().kind(), ErrorKind::kTimedOut);
+  }
   void Submit(Driver& driver, std::initializer_list<const char*> texts) {
     for (const char* text : texts) driver.Chain().Readable(text).Writable(16).Submit();
     driver.Kick();
@@ -59,11 +66,7 @@ TEST_P(LifecycleTest, ADeviceThatDoesNotDrainLosesNothing) {
   Submit(driver1_, {"d", "!1", "e"});
   EXPECT_EQ(Next(driver1_), "d");
   EXPECT_EQ(Next(driver1_), "e");
-  backend_->behaviour.stuck = 1;
-  // The first queue is drained by then.
-  const auto positions = frontend_->Suspend();
-  ASSERT_FALSE(positions.has_value());
-  EXPECT_EQ(positions.error().kind(), ErrorKind::kTimedOut);
+  SuspendInVain(/*stuck=*/1);
   backend_->Crash();
   ASSERT_TRUE(Succeed().has_value());
   const Status resumed = ActivateBoth();
@@ -81,10 +84,7 @@ TEST_P(LifecycleTest, ADeviceThatDrainsTooLateLosesNothing) {
   Submit(driver0_, {"a", "!1", "b"});
   EXPECT_EQ(Next(driver0_), "a");
   EXPECT_EQ(Next(driver0_), "b");
-  backend_->behaviour.stuck = 0;
-  const auto positions = frontend_->Suspend();
-  ASSERT_FALSE(positions.has_value());
-  EXPECT_EQ(positions.error().kind(), ErrorKind::kTimedOut);
+  SuspendInVain(/*stuck=*/0);
   // Nobody is there any more to hear where the queue stands.
   backend_->DrainAndJoin();
   EXPECT_EQ(Next(driver0_), "");
