@@ -299,17 +299,47 @@ TEST_F(HostileTest, Hostile_OneFidOpenedOnManyThreads) {
 }
 
 TEST_F(HostileTest, Hostile_StateOfATakenOverPredecessor) {
-  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  constexpr size_t kHeader = 16 + 8 * FidTable::kMaxDevices;
+  constexpr size_t kRow = 32;
   sys::UniqueFd garbage = *sys::CreateSealedMemfd("fids", FidTable::StateBytes());
   std::vector<uint8_t> bytes(1 << 16);
+  const auto put = [&](size_t at, auto value) { memcpy(&bytes.at(at), &value, sizeof(value)); };
   for (uint32_t seed = 1; seed < 40; ++seed) {
     uint32_t value = seed;
     for (uint8_t& byte : bytes) {
       value = value * 1664525 + 1013904223;
       byte = static_cast<uint8_t>(value >> ((seed % 3) * 8));
     }
+    // Garbage alone counts as no fid. These rows do, with garbage in what is left: each number is
+    // taken many times, first by a node that is not there or by one that is.
+    const shared_dir::NodeId file = s_.share().Lookup(shared_dir::kRootNode, "f")->node;
+    uint32_t rows = 0;
+    for (size_t at = kHeader; at + kRow <= bytes.size(); at += kRow, ++rows) {
+      const uint64_t nodes[] = {rows, shared_dir::kRootNode, file};
+      put(at, nodes[rows % 3]);
+      put(at + 16, rows % 50);
+      put(at + 28, uint32_t{1});
+    }
+    put(0, kMaxMessage);
+    if (seed % 2 != 0) put(4, rows);
     ASSERT_TRUE(sys::PwriteAll(garbage, bytes, 0).has_value());
-    s_.MakeServer(garbage);
+    const std::unique_ptr<Server> server = s_.MakeServer(garbage);
+    EXPECT_EQ(server->fids(), 50u);
+    for (uint32_t number = 0; number < 50; ++number) {
+      MessageWriter read;
+      read.U32(number).U64(0).U32(100);
+      char room[100];
+      const iovec piece{room, sizeof(room)};
+      const std::vector<uint8_t> message =
+          std::move(read).Finish(static_cast<uint8_t>(Type::kRead), 1);
+      const Answer answer =
+          server->Handle({.bytes = message, .room = {&piece, 1}, .answer_limit = 200});
+      MessageReader in(answer.bytes);
+      in.U32();
+      const bool failed = in.U8() == AnswerTo(Type::kLerror);
+      in.U16();
+      EXPECT_FALSE(failed && in.U32() == ESTALE) << number;
+    }
   }
 }
 
