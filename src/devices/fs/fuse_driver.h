@@ -303,7 +303,9 @@ class FuseDriver {
 class TestDirectory {
  public:
   TestDirectory() {
-    char path[] = "/tmp/crosvm-fs-XXXXXX";
+    umask(S_IWGRP | S_IWOTH);
+    // Not /tmp, where a tmpfs of older kernels has no extended attributes of users.
+    char path[] = "/var/tmp/crosvm-fs-XXXXXX";
     path_ = mkdtemp(path);
   }
   ~TestDirectory() {
