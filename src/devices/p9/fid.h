@@ -159,7 +159,7 @@ class FidTable {
   void RecordOpen(uint32_t number, int flags);
   // For a successor: an extended attribute is being written by it.
   void RecordXattr(uint32_t number);
-  // The node is about to lose its name: what is open of it is kept for a successor.
+  // The node loses its name: what is open of it is kept for a successor.
   void KeepUnnamed(NodeId node);
   // False when the number is not, or no longer, this fid's.
   bool Remove(uint32_t number, const Fid& fid);

@@ -103,6 +103,8 @@ OkOrErrno Server::Lopen(Call& call) {
     sys::UniqueFd file = TRY(share_.Open(fid->node(), kept));
     if (!fid->SetOpen(std::move(file), std::move(lease), kept & ~O_TRUNC)) return Refuse(EBUSY);
     fids_->RecordOpen(number, kept & ~O_TRUNC);
+    // Opened through a descriptor, which a successor does not have.
+    if (share_.NameLost(fid->node())) fids_->KeepUnnamed(fid->node());
   }
   // 0: pieces as large as a message carries.
   call.out.Id(QidOf(attributes)).U32(0);

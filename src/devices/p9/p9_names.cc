@@ -11,6 +11,7 @@
 namespace crosvm::devices::p9 {
 
 using shared_dir::Found;
+using shared_dir::KnownName;
 using shared_dir::kRootNode;
 
 namespace {
@@ -117,8 +118,13 @@ OkOrErrno Server::Link(Call& call) {
 
 OkOrErrno Server::Move(Call& call, NodeId from, std::string_view name, NodeId to,
                        std::string_view new_name) {
-  KeepOpen(to, new_name);
+  const std::optional<KnownName> known = BeforeNameGoes(to, new_name);
   const OkOrErrno moved = share_.Rename(from, name, to, new_name, 0);
+  if (moved.has_value() && known) {
+    // Of two names of one file both stay.
+    const std::optional<KnownName> now = share_.KnownUnder(to, new_name);
+    if (!now || now->node != known->node) AfterNameWent(*known, to, new_name);
+  }
   if (!moved.has_value() && moved.error().value == ENOENT && call.request.replayed &&
       share_.RenameHappened(from, name, to, new_name)) {
     return {};
@@ -150,16 +156,25 @@ OkOrErrno Server::Renameat(Call& call) {
   return Move(call, from->node(), name, to->node(), new_name);
 }
 
-void Server::KeepOpen(NodeId parent, std::string_view name) {
-  if (share_.options().read_only) return;
-  const std::optional<shared_dir::KnownName> known = share_.KnownUnder(parent, name);
+std::optional<KnownName> Server::BeforeNameGoes(NodeId parent, std::string_view name) {
+  if (share_.options().read_only) return std::nullopt;
+  const std::optional<KnownName> known = share_.KnownUnder(parent, name);
   if (known && known->open) fids_->KeepUnnamed(known->node);
+  return known;
+}
+
+void Server::AfterNameWent(const KnownName& known, NodeId parent, std::string_view name) {
+  share_.ForgetName(known, parent, name);
+  // Opened beside this request, before it could see that the name goes.
+  if (share_.IsOpen(known.node)) fids_->KeepUnnamed(known.node);
 }
 
 OkOrErrno Server::Unlink(Call& call, NodeId parent, std::string_view name, bool directory) {
-  if (!directory) KeepOpen(parent, name);
+  std::optional<KnownName> known;
+  if (!directory) known = BeforeNameGoes(parent, name);
   const OkOrErrno removed =
       directory ? share_.RemoveDirectory(parent, name) : share_.Unlink(parent, name);
+  if (removed.has_value() && known) AfterNameWent(*known, parent, name);
   if (!removed.has_value() && removed.error().value == ENOENT && call.request.replayed) return {};
   return removed;
 }

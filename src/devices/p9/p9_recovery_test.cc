@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "devices/p9/testing/session.h"
+#include "shared_dir/testing/stopped_call.h"
 
 namespace crosvm::devices::p9 {
 namespace {
@@ -94,6 +96,54 @@ TEST_F(RecoveryTest, ASuccessorHasOpenFilesWithoutAName) {
   s_.Restart();
   EXPECT_EQ(s_.Read(2), "content");
   EXPECT_EQ(s_.Clunk(2), 0u);
+}
+
+// Opened by way of a descriptor that goes, after the name has gone.
+TEST_F(RecoveryTest, ASuccessorHasWhatWasOpenedWithoutAName) {
+  s_.WriteFile("f", "content");
+  s_.WriteFile("g", "other");
+  s_.WriteFile("h", "new");
+  for (const char* name : {"f", "g"}) {
+    ASSERT_EQ(s_.Walk(0, 1, {name}), 0u);
+    ASSERT_EQ(s_.Open(1, O_RDONLY), 0u);
+    ASSERT_EQ(*name == 'f' ? s_.Unlink(0, name) : s_.Rename(0, "h", 0, name), 0u);
+    ASSERT_EQ(s_.Walk(1, 2, {}), 0u);
+    ASSERT_EQ(s_.Open(2, O_RDONLY), 0u);
+    ASSERT_EQ(s_.Clunk(1), 0u);
+    s_.Restart();
+    EXPECT_EQ(s_.Read(2), *name == 'f' ? "content" : "other");
+    EXPECT_EQ(Getattr(2).error, 0u);
+    ASSERT_EQ(s_.Clunk(2), 0u);
+  }
+}
+
+// By another request, between the first look at the name and its end.
+TEST_F(RecoveryTest, ASuccessorHasWhatWasOpenedWhileItsNameWent) {
+  using shared_dir::testing::RunUpToCall;
+  s_.WriteFile("f", "content");
+  s_.WriteFile("g", "other");
+  s_.WriteFile("h", "new");
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  ASSERT_EQ(s_.Walk(0, 2, {"g"}), 0u);
+  RunUpToCall(
+      SYS_unlinkat, [&] { EXPECT_EQ(s_.Unlink(0, "f"), 0u); },
+      [&] { EXPECT_EQ(s_.Open(1, O_RDONLY), 0u); });
+  RunUpToCall(
+      SYS_renameat2, [&] { EXPECT_EQ(s_.Rename(0, "h", 0, "g"), 0u); },
+      [&] { EXPECT_EQ(s_.Open(2, O_RDONLY), 0u); });
+  s_.Restart();
+  EXPECT_EQ(s_.Read(1), "content");
+  EXPECT_EQ(s_.Read(2), "other");
+}
+
+// A file over another of its names: both stay.
+TEST_F(RecoveryTest, ARenameThatDoesNothingTakesNoName) {
+  s_.WriteFile("f", "content");
+  ASSERT_EQ(link(s_.Path("f").c_str(), s_.Path("g").c_str()), 0);
+  const shared_dir::NodeId node = s_.share().Lookup(shared_dir::kRootNode, "g")->node;
+  ASSERT_EQ(s_.Rename(0, "f", 0, "g"), 0u);
+  EXPECT_FALSE(s_.share().NameLost(node));
+  EXPECT_EQ(s_.ReadFile("f"), "content");
 }
 
 TEST_F(RecoveryTest, AFidThatIsReplacedTakesItsFileWithoutANameAlong) {

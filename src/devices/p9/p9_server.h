@@ -115,8 +115,9 @@ class Server {
   OkOrErrno Move(Call& call, NodeId from, std::string_view name, NodeId to,
                  std::string_view new_name);
   OkOrErrno Unlink(Call& call, NodeId parent, std::string_view name, bool directory);
-  // What has this name is to lose it.
-  void KeepOpen(NodeId parent, std::string_view name);
+  // What has this name is to lose it; has lost it.
+  std::optional<shared_dir::KnownName> BeforeNameGoes(NodeId parent, std::string_view name);
+  void AfterNameWent(const shared_dir::KnownName& known, NodeId parent, std::string_view name);
   // Answers with the qid of what was made, and forgets the reference; with `error` after a replayed
   // request, whose name is there already.
   OkOrErrno AnswerMade(Call& call, OrErrno<shared_dir::Found> made, NodeId parent,

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -215,7 +216,7 @@ class Session {
   std::unique_ptr<Server> server_;
   std::vector<std::unique_ptr<shared_dir::Share>> dead_shares_;
   std::vector<std::unique_ptr<Server>> dead_servers_;
-  uint16_t tag_ = 0;
+  std::atomic<uint16_t> tag_ = 0;
 };
 
 }  // namespace crosvm::devices::p9::testing
