@@ -160,6 +160,8 @@ std::optional<KnownName> Server::BeforeNameGoes(NodeId parent, std::string_view 
   if (share_.options().read_only) return std::nullopt;
   const std::optional<KnownName> known = share_.KnownUnder(parent, name);
   if (known && known->open) fids_->KeepUnnamed(known->node);
+  // Fids that came by another of its names shall still find it.
+  if (known && !known->last) (void)share_.Locate(known->node);
   return known;
 }
 

@@ -395,6 +395,16 @@ TEST_F(ServerTest, Hostile_NamesThatAreTooLongAreLeftOut) {
 }
 
 // No fid stands for the directories in between.
+TEST_F(ServerTest, AFileStaysWhenOneOfItsNamesGoes) {
+  s_.WriteFile("f", "content");
+  ASSERT_EQ(link(s_.Path("f").c_str(), s_.Path("g").c_str()), 0);
+  ASSERT_EQ(s_.Walk(0, 1, {"f"}), 0u);
+  ASSERT_EQ(s_.Walk(0, 2, {"g"}), 0u);
+  ASSERT_EQ(s_.Unlink(0, "g"), 0u);
+  EXPECT_EQ(s_.Open(1, O_RDONLY), 0u);
+  EXPECT_EQ(s_.Read(1), "content");
+}
+
 TEST_F(ServerTest, AFileIsReachedOverDirectoriesThatNobodyHolds) {
   ASSERT_EQ(s_.MakeDirectory(0, "d"), 0u);
   ASSERT_EQ(s_.Walk(0, 1, {"d"}), 0u);
