@@ -368,7 +368,7 @@ void NodeTable::Moved(const FileKey& key, NodeId parent, std::string_view name) 
   const auto entry = shard.by_key.find(key);
   if (entry == shard.by_key.end() || entry->second == 0) return;
   Record& record = At(entry->second);
-  if (SetName(shard, record, name)) record.parent = parent;
+  if (HasName(record, parent, name) || SetName(shard, record, name)) record.parent = parent;
   record.name_state = NameState::kThere;
 }
 
@@ -396,11 +396,12 @@ std::optional<NodeId> NodeTable::Forget(NodeId node, uint64_t references) {
   return held;
 }
 
-NodeId NodeTable::Hold(NodeId node, NodeId held) {
+NodeId NodeTable::Hold(NodeId node, NodeId parent, NodeId held) {
   Shard& shard = shards_[ShardOf(node)];
   MutexLock lock(shard.mutex);
   Record* const record = Validate(node);
-  return record == nullptr ? held : std::exchange(record->held, held);
+  if (record == nullptr || record->parent != parent) return held;
+  return std::exchange(record->held, held);
 }
 
 OkOrErrno NodeTable::Reference(NodeId node) {

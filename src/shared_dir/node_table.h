@@ -91,10 +91,10 @@ class NodeTable {
   // Set when that was the last reference and the node is gone: to what Hold() said, or 0. More
   // references than there are count as all; the root stays.
   std::optional<NodeId> Forget(NodeId node, uint64_t references);
-  // What `node` holds from now on is a reference on `held`, which the caller has taken. Gives what
-  // it has held so far (0: nothing), whose reference the caller gives back; `held` itself when
-  // there is no such node.
-  NodeId Hold(NodeId node, NodeId held);
+  // What `node`, found in `parent`, holds from now on is a reference on `held`, which the caller
+  // has taken. Gives what it has held so far (0: nothing), whose reference the caller gives back;
+  // `held` itself when there is no such node, or when it was found elsewhere meanwhile.
+  NodeId Hold(NodeId node, NodeId parent, NodeId held);
   // One reference more, as a successor's open file holds; ESTALE likewise.
   OkOrErrno Reference(NodeId node);
   // Everything but the root (the guest has unmounted).

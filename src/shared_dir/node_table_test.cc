@@ -61,6 +61,19 @@ TEST_F(NodeTableTest, AFileIsOneNode) {
   EXPECT_EQ(table_->Find(Key(10)), std::nullopt);
 }
 
+// Two requests that find a file in different places, the first of which comes late.
+TEST_F(NodeTableTest, HoldsOnlyWhereItWasFoundLast) {
+  const NodeId before = *table_->Intern(Key(10), kRootNode, "before");
+  const NodeId after = *table_->Intern(Key(11), kRootNode, "after");
+  const NodeId node = *table_->Intern(Key(12), before, "a");
+  table_->Moved(Key(12), after, "b");
+  EXPECT_EQ(table_->Hold(node, after, after), 0u);
+  EXPECT_EQ(table_->Hold(node, before, before), before) << "what it came with goes back";
+  EXPECT_EQ(table_->Hold(node, kRootNode, 0), 0u);
+  EXPECT_EQ(table_->Forget(node, 1), after);
+  EXPECT_EQ(table_->Hold(node, after, after), after);
+}
+
 TEST_F(NodeTableTest, ANumberThatWasReusedIsAnotherNode) {
   const NodeId first = *table_->Intern(Key(10), kRootNode, "a");
   FileKey later = Key(10);

@@ -215,7 +215,7 @@ void Share::HoldParent(NodeId node, NodeId parent) {
   // The reference comes first and goes last: should the process die in between, it costs a record
   // until the client goes, and no file.
   const bool held = parent != kRootNode && nodes_->Reference(parent).has_value();
-  const NodeId before = nodes_->Hold(node, held ? parent : 0);
+  const NodeId before = nodes_->Hold(node, parent, held ? parent : 0);
   if (before != 0) Forget(before, 1);
 }
 
@@ -568,8 +568,9 @@ bool Share::RenameHappened(NodeId from, std::string_view name, NodeId to,
   if (!place.has_value()) return false;
   const bool old_place = place->parent == from && place->name() == name;
   const bool new_place = place->parent == to && place->name() == new_name;
-  if (old_place) Moved(key, to, new_name);
-  return old_place || new_place;
+  if (!old_place && !new_place) return false;
+  Moved(key, to, new_name);
+  return true;
 }
 
 bool Share::RenameHappened(NodeId from, std::string_view name, NodeId to, std::string_view new_name,

@@ -223,6 +223,26 @@ TEST_F(RecoveryTest, WhatAPredecessorMayHaveDoneIsDoneOnce) {
   EXPECT_NE(s_.Rename(0, "none", 0, "g", true), 0u);
 }
 
+// The predecessor died when the file was moved, in the directory and in the table, and did not yet
+// keep the directory known.
+TEST_F(RecoveryTest, AFileThatWasMovedKeepsItsDirectoryKnown) {
+  ASSERT_EQ(s_.MakeDirectory(0, "d"), 0u);
+  s_.WriteFile("f", "content");
+  ASSERT_EQ(s_.Walk(0, 1, {"d"}), 0u);
+  ASSERT_EQ(s_.Walk(0, 2, {"f"}), 0u);
+  ASSERT_EQ(s_.Rename(0, "f", 1, "g"), 0u);
+  shared_dir::Share& share = s_.share();
+  const shared_dir::NodeId directory = share.Lookup(shared_dir::kRootNode, "d")->node;
+  const shared_dir::NodeId file = share.Lookup(directory, "g")->node;
+  ASSERT_EQ(share.nodes().Hold(file, directory, 0), directory);
+  share.Forget(directory, 2);
+  s_.Restart();
+  EXPECT_EQ(s_.Rename(0, "f", 1, "g", true), 0u);
+  EXPECT_EQ(s_.Clunk(1), 0u);
+  EXPECT_EQ(s_.Open(2, O_RDONLY), 0u);
+  EXPECT_EQ(s_.Read(2), "content");
+}
+
 // As Linux walks a path of more than 16 names: the fid goes on in its own place.
 TEST_F(RecoveryTest, AFidIsWalkedOnceOnly) {
   ASSERT_EQ(mkdir(s_.Path("a").c_str(), 0755), 0);
