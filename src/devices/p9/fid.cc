@@ -245,6 +245,12 @@ NodeId FidTable::WalkedFrom(uint32_t number) {
   return found == fids_.end() ? 0 : At(found->second.row).from;
 }
 
+void FidTable::ForgetWalk(uint32_t number) {
+  const MutexLock lock(mutex_);
+  const auto found = fids_.find(number);
+  if (found != fids_.end()) At(found->second.row).from = 0;
+}
+
 void FidTable::RecordOpen(uint32_t number, int flags) {
   const MutexLock lock(mutex_);
   const auto found = fids_.find(number);

@@ -153,8 +153,9 @@ class FidTable {
   // Insert(), or in the place of the fid that has the number. `from`: the node that it has been
   // walked away from, for a successor.
   OkOrErrno Replace(uint32_t number, std::shared_ptr<Fid> fid, NodeId from = 0);
-  // As the last Replace() said; 0: it did not.
+  // As the last Replace() said; 0: it did not, or ForgetWalk() came after it.
   NodeId WalkedFrom(uint32_t number);
+  void ForgetWalk(uint32_t number);
   // For a successor: the fid is open, so.
   void RecordOpen(uint32_t number, int flags);
   // For a successor: an extended attribute is being written by it.

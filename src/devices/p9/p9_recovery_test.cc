@@ -21,11 +21,12 @@ class RecoveryTest : public ::testing::Test {
   static void SetUpTestSuite() { testing::EnterWorkerThread(); }
   void SetUp() override { s_.Begin(); }
 
-  Reply Getattr(uint32_t fid) {
+  static Reply Getattr(Session& s, uint32_t fid) {
     MessageWriter getattr;
     getattr.U32(fid).U64(UINT64_MAX);
-    return s_.Call(Type::kGetattr, std::move(getattr));
+    return s.Call(Type::kGetattr, std::move(getattr));
   }
+  Reply Getattr(uint32_t fid) { return Getattr(s_, fid); }
 
   Session s_;
 };
@@ -270,6 +271,50 @@ TEST_F(RecoveryTest, AFidIsWalkedOnceOnly) {
   EXPECT_EQ(walk({"f"}, false), 0u);
   EXPECT_EQ(s_.Open(1, O_RDONLY), 0u);
   EXPECT_EQ(s_.Read(1), "content");
+}
+
+// By names that are not the ones on the disk.
+TEST_F(RecoveryTest, AFidIsWalkedOnceOnlyByOtherNames) {
+  Session s({.ascii_casefold = true});
+  s.Begin();
+  const auto walk = [&](std::initializer_list<const char*> names, bool replayed) {
+    MessageWriter out;
+    out.U32(1).U32(1).U16(static_cast<uint16_t>(names.size()));
+    for (const char* name : names) out.String(name);
+    return s.Call(Type::kWalk, std::move(out), {}, replayed).error;
+  };
+  for (const char* name : {"A", "A/B", "A/B/C", "A/B/C/D"}) {
+    ASSERT_EQ(mkdir(s.Path(name).c_str(), 0755), 0);
+  }
+  const auto is_at = [&](const std::string& place) {
+    const Reply reply = Getattr(s, 1);
+    MessageReader in = reply.Reader();
+    in.U64();
+    in.U8();
+    in.U32();
+    struct stat status{};
+    EXPECT_EQ(stat(s.Path(place).c_str(), &status), 0);
+    return in.U64() == status.st_ino;
+  };
+  ASSERT_EQ(s.Walk(0, 1, {}), 0u);
+  ASSERT_EQ(s.Walk(0, 2, {"a", "b", "c", "d"}), 0u);
+  EXPECT_EQ(walk({"a", "b", "c"}, false), 0u);
+  s.Restart();
+  EXPECT_EQ(walk({"a", "b", "c"}, true), 0u);
+  EXPECT_TRUE(is_at("A/B/C"));
+  // Not begun.
+  s.Restart();
+  EXPECT_EQ(walk({"d"}, true), 0u);
+  EXPECT_TRUE(is_at("A/B/C/D"));
+  EXPECT_EQ(walk({".."}, false), 0u);
+  s.Restart();
+  EXPECT_EQ(walk({".."}, true), 0u);
+  EXPECT_TRUE(is_at("A/B/C"));
+  // Walked nowhere, so what comes next is another walk that was not begun.
+  EXPECT_NE(walk({"none"}, false), 0u);
+  s.Restart();
+  EXPECT_EQ(walk({".."}, true), 0u);
+  EXPECT_TRUE(is_at("A/B"));
 }
 
 TEST_F(RecoveryTest, AFileIsTakenAwayOnceOnly) {

@@ -232,20 +232,22 @@ OkOrErrno Server::WalkNames(Call& call, uint16_t count, NodeId start, std::vecto
   return {};
 }
 
-// The predecessor may have walked the fid already: then it came by these names from where it noted
-// that it was, and goes there once more from the same place.
+// The predecessor may have walked the fid already: if these names lead from where it noted that it
+// was to where it is, it goes there once more. A place that is not known any more leads nowhere.
 NodeId Server::WalkStart(const Call& call, uint32_t number, const Fid& fid, uint16_t count) {
-  if (!call.request.replayed) return fid.node();
-  MessageReader in = call.in;
-  std::vector<std::string_view> names;
-  for (uint16_t i = 0; i < count; ++i) names.push_back(in.String());
-  NodeId above = fid.node();
-  for (; !names.empty(); names.pop_back()) {
-    const OrErrno<shared_dir::NodePlace> place = share_.nodes().Place(above);
-    if (!place.has_value() || place->name() != names.back()) return fid.node();
-    above = place->parent == 0 ? kRootNode : place->parent;
+  if (!call.request.replayed) {
+    // Should this be the walk that a successor gets, an earlier one must not count as it.
+    fids_->ForgetWalk(number);
+    return fid.node();
   }
-  return above == fids_->WalkedFrom(number) ? above : fid.node();
+  const NodeId from = fids_->WalkedFrom(number);
+  if (from == 0) return fid.node();
+  Call again{.request = call.request, .in = call.in, .out = {}};
+  std::vector<Qid> qids;
+  NodeId reached = 0;
+  if (!WalkNames(again, count, from, qids, reached).has_value()) return fid.node();
+  share_.Forget(reached, 1);
+  return reached == fid.node() ? from : fid.node();
 }
 
 OkOrErrno Server::Walk(Call& call) {
