@@ -60,6 +60,9 @@ P9Device::P9Device(event::EventLoop& loop, std::unique_ptr<shared_dir::Share> sh
 P9Device::~P9Device() {
   // Its threads look at self_ when they are done.
   pool_.reset();
+  // Of a device that is destroyed with its queue running, all that it took has been done by now.
+  FinishDone();
+  if (queue_) queue_->Flush();
   self_.reset();
 }
 
@@ -252,13 +255,17 @@ void P9Device::OnWorkerDone(Slot& slot) {
   });
 }
 
-void P9Device::OnDone() {
+void P9Device::FinishDone() {
   std::vector<Slot*> done;
   {
     const MutexLock lock(done_mutex_);
     done.swap(done_);
   }
   for (Slot* const slot : done) Finish(*slot);
+}
+
+void P9Device::OnDone() {
+  FinishDone();
   if (stopping_) {
     if (queue_) queue_->Flush();
   } else {

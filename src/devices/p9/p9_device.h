@@ -56,6 +56,7 @@ class P9Device : public virtio::Device {
   void Flush(Slot& slot);
   void OnWorkerDone(Slot& slot);  // on a worker
   void OnDone();
+  void FinishDone();
   void Finish(Slot& slot);
 
   event::EventLoop& loop_;

@@ -197,6 +197,27 @@ TEST_P(P9DeviceTest, StopsWhenWhatIsUnderWayIsDone) {
   }
 }
 
+// As when the loop fails: nobody stops the queue.
+TEST_P(P9DeviceTest, WhatIsUnderWayAtItsEndIsAnswered) {
+  Begin();
+  for (uint32_t i = 0; i < 60; ++i) {
+    MessageWriter make;
+    make.U32(0).String(fmt::format("d{}", i)).U32(0755).U32(0);
+    driver_.Chain()
+        .Readable(Message(Type::kMkdir, std::move(make), static_cast<uint16_t>(i)))
+        .Writable(64)
+        .Submit();
+  }
+  MessageWriter flush;
+  flush.U16(59);
+  driver_.Chain().Readable(Message(Type::kFlush, std::move(flush), 60)).Writable(64).Submit();
+  driver_.Kick();
+  ASSERT_TRUE(loop_.RunOnce({}).has_value());
+  device_.reset();
+  running_ = false;
+  EXPECT_EQ(driver_.AllUsed().size(), 61u);
+}
+
 TEST_P(P9DeviceTest, Hostile_Chains) {
   Begin();
   const auto raw = [](uint32_t size, uint8_t type) {
