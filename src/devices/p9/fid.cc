@@ -230,7 +230,15 @@ OkOrErrno FidTable::Replace(uint32_t number, std::shared_ptr<Fid> fid, NodeId fr
   {
     const MutexLock lock(mutex_);
     if (const auto found = fids_.find(number); found != fids_.end()) {
-      Write(found->second.row, number, *fid, from);
+      // Until the new record is whole a successor finds the old one, and then either.
+      const std::optional<uint32_t> row = Allocate();
+      Write(row.value_or(found->second.row), number, *fid, from);
+      if (row) {
+        // ORDERING: as in Write().
+        std::atomic_signal_fence(std::memory_order_release);
+        At(found->second.row).live = 0;
+        free_.push_back(std::exchange(found->second.row, *row));
+      }
       if (std::exchange(found->second.unnamed, false)) unnamed_.Remove(number);
       std::swap(found->second.fid, fid);
       return {};  // what was there goes after the lock

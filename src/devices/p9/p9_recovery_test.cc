@@ -7,6 +7,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstring>
+
 #include "devices/p9/testing/session.h"
 #include "shared_dir/testing/stopped_call.h"
 
@@ -315,6 +318,46 @@ TEST_F(RecoveryTest, AFidIsWalkedOnceOnlyByOtherNames) {
   s.Restart();
   EXPECT_EQ(walk({".."}, true), 0u);
   EXPECT_TRUE(is_at("A/B"));
+}
+
+// A fid that becomes another file has the old record until the new one is whole.
+TEST_F(RecoveryTest, AFidIsNeverWithoutARecord) {
+  struct Row {
+    char text[28];
+    uint32_t live;
+  };
+  constexpr off_t kRows = 16 + 8 * FidTable::kMaxDevices;
+  std::array<Row, 4> before{};
+  std::array<Row, 4> after{};
+  const auto read = [&](std::array<Row, 4>& rows) {
+    ASSERT_EQ(pread(s_.fids_state().get(), rows.data(), sizeof(rows), kRows),
+              ssize_t{sizeof(rows)});
+  };
+  const auto walk = [&](bool replayed) {
+    MessageWriter out;
+    out.U32(1).U32(1).U16(1).String("d");
+    return s_.Call(Type::kWalk, std::move(out), {}, replayed).error;
+  };
+  ASSERT_EQ(s_.MakeDirectory(0, "d"), 0u);
+  ASSERT_EQ(s_.Walk(0, 1, {}), 0u);
+  read(before);
+  ASSERT_EQ(walk(false), 0u);
+  read(after);
+  for (size_t i = 0; i < before.size(); ++i) {
+    if (before[i].live == 0) continue;
+    EXPECT_EQ(memcmp(before[i].text, after[i].text, sizeof(before[i].text)), 0) << i;
+    after[i].live = 1;
+  }
+  // The death in between.
+  ASSERT_EQ(pwrite(s_.fids_state().get(), after.data(), sizeof(after), kRows),
+            ssize_t{sizeof(after)});
+  s_.Restart();
+  EXPECT_EQ(s_.server().fids(), 2u);
+  EXPECT_EQ(walk(true), 0u);
+  s_.Restart();
+  EXPECT_EQ(s_.server().fids(), 2u);
+  EXPECT_EQ(s_.MakeDirectory(1, "e"), 0u);
+  EXPECT_EQ(access(s_.Path("d/e").c_str(), F_OK), 0);
 }
 
 TEST_F(RecoveryTest, AFileIsTakenAwayOnceOnly) {

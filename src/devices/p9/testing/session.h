@@ -92,6 +92,7 @@ class Session {
   }
   Server& server() { return *server_; }
   shared_dir::Share& share() { return *share_; }
+  const sys::UniqueFd& fids_state() const { return fids_; }
 
   // Sends a body; `data` goes as a write's, `room` bytes are there for a read's.
   Reply Call(Type type, MessageWriter body, std::string_view data = {}, bool replayed = false,
