@@ -17,29 +17,16 @@ using testing::Session;
 
 class HostileTest : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() { testing::EnterWorkerThread(); }
   void SetUp() override {
     const sys::UniqueFd secret(
         open(s_.Outside("secret").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
     ASSERT_TRUE(sys::WriteAll(secret, "secret").has_value());
     s_.WriteFile("f", "x");
-    s_.Begin();
   }
   void TearDown() override {
     EXPECT_EQ(*sys::ReadFileToString(s_.Outside("secret")), "secret");
     EXPECT_EQ(s_.Attach(999998, 0), 0u) << "the session goes on";
     EXPECT_EQ(s_.Walk(999998, 999999, {"f"}), 0u);
-  }
-  // As root's parent would have it.
-  uint64_t PathOf(uint32_t fid) {
-    MessageWriter getattr;
-    getattr.U32(fid).U64(0);
-    const Reply reply = s_.Call(Type::kGetattr, std::move(getattr));
-    MessageReader in = reply.Reader();
-    in.U64();
-    in.U8();
-    in.U32();
-    return in.U64();
   }
 
   Session s_;
@@ -47,7 +34,7 @@ class HostileTest : public ::testing::Test {
 
 TEST_F(HostileTest, Hostile_DotDotStaysInTheShare) {
   ASSERT_EQ(s_.Walk(0, 1, {"..", "..", "..", ".."}), 0u);
-  EXPECT_EQ(PathOf(1), PathOf(0));
+  EXPECT_EQ(s_.PathOf(1), s_.PathOf(0));
   EXPECT_NE(s_.Walk(1, 2, {"secret"}), 0u);
   EXPECT_NE(s_.Walk(1, 2, {"..", "secret"}), 0u);
   ASSERT_EQ(s_.Open(1, O_RDONLY), 0u);
@@ -66,7 +53,7 @@ TEST_F(HostileTest, Hostile_DotDotStaysInTheShare) {
     const std::string_view name = in.String();
     ASSERT_TRUE(in.ok());
     if (name == "..") {
-      EXPECT_EQ(path, PathOf(0));
+      EXPECT_EQ(path, s_.PathOf(0));
     }
     left -= kQidBytes + 11 + name.size();
   }

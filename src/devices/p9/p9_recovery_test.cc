@@ -21,16 +21,6 @@ using testing::Session;
 
 class RecoveryTest : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() { testing::EnterWorkerThread(); }
-  void SetUp() override { s_.Begin(); }
-
-  static Reply Getattr(Session& s, uint32_t fid) {
-    MessageWriter getattr;
-    getattr.U32(fid).U64(UINT64_MAX);
-    return s.Call(Type::kGetattr, std::move(getattr));
-  }
-  Reply Getattr(uint32_t fid) { return Getattr(s_, fid); }
-
   Session s_;
 };
 
@@ -56,25 +46,17 @@ TEST_F(RecoveryTest, ASuccessorKnowsTheFids) {
 }
 
 TEST_F(RecoveryTest, ASuccessorHasTheSameQidsOnEveryMount) {
-  const auto path = [&](uint32_t fid) {
-    const Reply reply = Getattr(fid);
-    MessageReader in = reply.Reader();
-    in.U64();
-    in.U8();
-    in.U32();
-    return in.U64();
-  };
   ASSERT_EQ(s_.MakeDirectory(0, "d"), 0u);
   if (mount("none", s_.Path("d").c_str(), "tmpfs", 0, nullptr) != 0) {
     GTEST_SKIP() << "needs to mount";
   }
   ASSERT_EQ(s_.Walk(0, 1, {"d"}), 0u);
-  const uint64_t root = path(0);
-  const uint64_t mounted = path(1);
+  const uint64_t root = s_.PathOf(0);
+  const uint64_t mounted = s_.PathOf(1);
   s_.Restart();
   // In another order than the predecessor was asked.
-  EXPECT_EQ(path(1), mounted);
-  EXPECT_EQ(path(0), root);
+  EXPECT_EQ(s_.PathOf(1), mounted);
+  EXPECT_EQ(s_.PathOf(0), root);
   EXPECT_EQ(umount2(s_.Path("d").c_str(), MNT_DETACH), 0);
 }
 
@@ -94,7 +76,7 @@ TEST_F(RecoveryTest, ASuccessorHasOpenFilesWithoutAName) {
     s_.Restart();
     EXPECT_EQ(s_.Read(1), "content");
     EXPECT_EQ(s_.Read(3), "other");
-    EXPECT_EQ(Getattr(1).error, 0u);
+    EXPECT_EQ(s_.Getattr(1).error, 0u);
   }
   EXPECT_EQ(s_.Clunk(1), 0u);
   s_.Restart();
@@ -116,7 +98,7 @@ TEST_F(RecoveryTest, ASuccessorHasWhatWasOpenedWithoutAName) {
     ASSERT_EQ(s_.Clunk(1), 0u);
     s_.Restart();
     EXPECT_EQ(s_.Read(2), *name == 'f' ? "content" : "other");
-    EXPECT_EQ(Getattr(2).error, 0u);
+    EXPECT_EQ(s_.Getattr(2).error, 0u);
     ASSERT_EQ(s_.Clunk(2), 0u);
   }
 }
@@ -279,7 +261,6 @@ TEST_F(RecoveryTest, AFidIsWalkedOnceOnly) {
 // By names that are not the ones on the disk.
 TEST_F(RecoveryTest, AFidIsWalkedOnceOnlyByOtherNames) {
   Session s({.ascii_casefold = true});
-  s.Begin();
   const auto walk = [&](std::initializer_list<const char*> names, bool replayed) {
     MessageWriter out;
     out.U32(1).U32(1).U16(static_cast<uint16_t>(names.size()));
@@ -290,14 +271,9 @@ TEST_F(RecoveryTest, AFidIsWalkedOnceOnlyByOtherNames) {
     ASSERT_EQ(mkdir(s.Path(name).c_str(), 0755), 0);
   }
   const auto is_at = [&](const std::string& place) {
-    const Reply reply = Getattr(s, 1);
-    MessageReader in = reply.Reader();
-    in.U64();
-    in.U8();
-    in.U32();
     struct stat status{};
     EXPECT_EQ(stat(s.Path(place).c_str(), &status), 0);
-    return in.U64() == status.st_ino;
+    return s.PathOf(1) == status.st_ino;
   };
   ASSERT_EQ(s.Walk(0, 1, {}), 0u);
   ASSERT_EQ(s.Walk(0, 2, {"a", "b", "c", "d"}), 0u);

@@ -20,9 +20,6 @@ using testing::Session;
 
 class ServerTest : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() { testing::EnterWorkerThread(); }
-  void SetUp() override { s_.Begin(); }
-
   std::vector<std::string> List(uint32_t fid, uint32_t count) {
     std::vector<std::string> names;
     uint64_t offset = 0;
@@ -47,11 +44,6 @@ class ServerTest : public ::testing::Test {
         left -= kQidBytes + 8 + 1 + 2 + names.back().size();
       }
     }
-  }
-  Reply Getattr(uint32_t fid) {
-    MessageWriter getattr;
-    getattr.U32(fid).U64(UINT64_MAX);
-    return s_.Call(Type::kGetattr, std::move(getattr));
   }
   uint32_t Setattr(uint32_t fid, uint32_t valid, uint32_t mode, uint64_t size,
                    uint64_t seconds = 0) {
@@ -184,7 +176,7 @@ TEST_F(ServerTest, AttributesAreReadAndSet) {
   EXPECT_EQ(there.st_mode & 07777, 0640u);
   EXPECT_EQ(there.st_size, 3);
   EXPECT_EQ(there.st_mtime, 1234567);
-  const Reply reply = Getattr(1);
+  const Reply reply = s_.Getattr(1);
   MessageReader in = reply.Reader();
   EXPECT_EQ(in.U64() & kAttrBasic, kAttrBasic);
   EXPECT_EQ(in.U8(), 0u);
@@ -242,7 +234,7 @@ TEST_F(ServerTest, AnOpenFileNeedsNoName) {
   ASSERT_EQ(s_.Open(1, O_RDWR), 0u);
   EXPECT_EQ(s_.Unlink(0, "f"), 0u);
   EXPECT_EQ(s_.Read(1), "still here");
-  EXPECT_EQ(Getattr(1).error, 0u);
+  EXPECT_EQ(s_.Getattr(1).error, 0u);
   EXPECT_EQ(Setattr(1, kSetSize, 0, 5), 0u);
   EXPECT_EQ(s_.Read(1), "still");
 }
@@ -412,9 +404,9 @@ TEST_F(ServerTest, AFileIsReachedOverDirectoriesThatNobodyHolds) {
   ASSERT_EQ(s_.Clunk(1), 0u);
   s_.WriteFile("d/e/f", "content");
   ASSERT_EQ(s_.Walk(0, 1, {"d", "e", "f"}), 0u);
-  EXPECT_EQ(Getattr(1).error, 0u);
+  EXPECT_EQ(s_.Getattr(1).error, 0u);
   s_.Restart();
-  EXPECT_EQ(Getattr(1).error, 0u);
+  EXPECT_EQ(s_.Getattr(1).error, 0u);
   EXPECT_EQ(s_.Open(1, O_RDONLY), 0u);
   EXPECT_EQ(s_.Read(1), "content");
   ASSERT_EQ(s_.Walk(0, 2, {"d", "e"}), 0u);
@@ -428,7 +420,7 @@ TEST_F(ServerTest, AFileIsReachedOverDirectoriesThatNobodyHolds) {
   ASSERT_EQ(s_.Rename(0, "g", 3, "g"), 0u);
   for (const uint32_t fid : {1u, 2u, 3u, 4u}) ASSERT_EQ(s_.Clunk(fid), 0u);
   EXPECT_EQ(s_.share().nodes().size(), 4u);
-  EXPECT_EQ(Getattr(5).error, 0u);
+  EXPECT_EQ(s_.Getattr(5).error, 0u);
   EXPECT_EQ(s_.Clunk(5), 0u);
   EXPECT_EQ(s_.share().nodes().size(), 1u) << "what was held is given back";
 }
@@ -436,7 +428,6 @@ TEST_F(ServerTest, AFileIsReachedOverDirectoriesThatNobodyHolds) {
 TEST(FewOpenFilesServer, CountsFidsAndLockedFilesAndThoseOfAPredecessor) {
   Session s({}, 3);
   s.WriteFile("f", "x");
-  s.Begin();
   const auto kTooMany = static_cast<uint32_t>(ENFILE);
   const auto lock = [&](uint32_t fid, uint8_t type) {
     MessageWriter out;
@@ -466,7 +457,6 @@ TEST(FewOpenFilesServer, CountsFidsAndLockedFilesAndThoseOfAPredecessor) {
 TEST(ReadOnlyServer, RefusesEveryChange) {
   Session s({.read_only = true});
   s.WriteFile("f", "x");
-  s.Begin();
   const auto kReadOnly = static_cast<uint32_t>(EROFS);
   ASSERT_EQ(s.Walk(0, 1, {"f"}), 0u);
   ASSERT_EQ(s.Walk(0, 2, {}), 0u);

@@ -33,13 +33,8 @@ struct Reply {
   MessageReader Reader() const { return MessageReader(body); }
 };
 
-// Once on the thread that is to call a server: working directory and umask are its own then, as in
-// the device.
-inline void EnterWorkerThread() {
-  static const sys::UniqueFd self_fds = *jail::OpenSelfFds();
-  CHECK(shared_dir::EnterWorkerThread(self_fds).has_value());
-}
-
+// Belongs to the thread that makes it, whose working directory and umask are its own from then on,
+// as in the device. Fid 0 is the share's root.
 class Session {
  public:
   explicit Session(shared_dir::ShareOptions options = {}, uint32_t max_open = 1024)
@@ -57,6 +52,7 @@ class Session {
     unnamed_in_ = std::move(in);
     unnamed_out_ = std::move(out);
     Start();
+    Begin();
   }
   ~Session() {
     server_.reset();
@@ -157,6 +153,21 @@ class Session {
     create.U32(fid).String(name).U32(static_cast<uint32_t>(flags)).U32(mode).U32(0);
     return Call(Type::kLcreate, std::move(create), {}, replayed).error;
   }
+  // All that there is to ask for.
+  Reply Getattr(uint32_t fid) {
+    MessageWriter getattr;
+    getattr.U32(fid).U64(UINT64_MAX);
+    return Call(Type::kGetattr, std::move(getattr));
+  }
+  // The path in the fid's qid: which file it is.
+  uint64_t PathOf(uint32_t fid) {
+    const Reply reply = Getattr(fid);
+    MessageReader in = reply.Reader();
+    in.U64();
+    in.U8();
+    in.U32();
+    return in.U64();
+  }
   uint32_t Clunk(uint32_t fid) {
     MessageWriter clunk;
     clunk.U32(fid);
@@ -201,7 +212,9 @@ class Session {
  private:
   void Start() {
     sys::UniqueFd root = *sys::Open(path_, O_PATH | O_DIRECTORY);
-    share_ = *shared_dir::Share::Create(std::move(root), *jail::OpenSelfFds(), nodes_, options_);
+    sys::UniqueFd self_fds = *jail::OpenSelfFds();
+    CHECK(shared_dir::EnterWorkerThread(self_fds).has_value());
+    share_ = *shared_dir::Share::Create(std::move(root), std::move(self_fds), nodes_, options_);
     server_ = MakeServer(fids_);
   }
 
