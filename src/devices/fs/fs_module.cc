@@ -23,7 +23,7 @@ struct FsStart {
   codec::FdSlot unnamed_in;
   codec::FdSlot unnamed_out;
   std::string tag;
-  config::FsCache cache = config::FsCache::kAuto;
+  Cache cache = Cache::kAuto;
   uint64_t timeout = 5;
   bool writeback = false;
   bool rewrite_security_xattrs = false;
@@ -53,18 +53,6 @@ struct FsStart {
         Field("dax_window", &FsStart::dax_window));
   }
 };
-
-Cache CacheOf(config::FsCache cache) {
-  switch (cache) {
-    case config::FsCache::kNever:
-      return Cache::kNever;
-    case config::FsCache::kAuto:
-      return Cache::kAuto;
-    case config::FsCache::kAlways:
-      return Cache::kAlways;
-  }
-  return Cache::kAuto;
-}
 
 Result<PreparedDevice> Prepare(std::string_view text) {
   const config::SharedDirOptions options = TRY(codec::ParseKeyValue<config::SharedDirOptions>(
@@ -134,7 +122,7 @@ Result<std::unique_ptr<virtio::Device>> Create(PreparedDevice prepared,
                                  .ascii_casefold = start.ascii_casefold}));
   std::unique_ptr<Server> server =
       TRY(Server::Create(std::move(share), session, std::move(unnamed_in), std::move(unnamed_out),
-                         {.cache = CacheOf(start.cache),
+                         {.cache = start.cache,
                           .timeout = start.timeout,
                           .writeback = start.writeback,
                           .posix_acl = start.posix_acl,

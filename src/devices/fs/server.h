@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "config/shared_dir_options.h"
 #include "devices/fs/open_files.h"
 #include "devices/fs/request.h"
 #include "devices/fs/session_state.h"
@@ -22,7 +23,7 @@
 
 namespace crosvm::devices::fs {
 
-enum class Cache : uint8_t { kNever, kAuto, kAlways };
+using Cache = config::FsCache;
 
 struct ServerOptions {
   Cache cache = Cache::kAuto;
