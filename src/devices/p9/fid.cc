@@ -20,24 +20,11 @@ constexpr int32_t kWritesXattr = -2;
 
 }  // namespace
 
-OrErrno<OpenBudget::Lease> OpenBudget::Lend() {
-  const uint32_t before = used_.fetch_add(1, std::memory_order_relaxed);
-  Lease lease(*this);
-  if (before >= limit_) return Refuse(ENFILE);
+OrErrno<Budget::Lease> Budget::Lend(uint64_t amount) {
+  const uint64_t before = used_.fetch_add(amount, std::memory_order_relaxed);
+  Lease lease(*this, amount);
+  if (before + amount > limit_) return Refuse(error_);
   return lease;
-}
-
-bool XattrBudget::Take(uint64_t bytes) {
-  if (used_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= kBytes) return true;
-  Return(bytes);
-  return false;
-}
-
-bool Xattr::Charge() {
-  const uint64_t bytes = sizeof(Xattr) + name.size() + std::max<uint64_t>(value.size(), announced);
-  if (!budget.Take(bytes)) return false;
-  charged = bytes;
-  return true;
 }
 
 Fid::~Fid() {
@@ -55,7 +42,7 @@ int Fid::open_flags() const {
   return open_flags_;
 }
 
-bool Fid::SetOpen(sys::UniqueFd file, OpenBudget::Lease lease, int flags) {
+bool Fid::SetOpen(sys::UniqueFd file, Budget::Lease lease, int flags) {
   auto shared = std::make_shared<const sys::UniqueFd>(std::move(file));
   const MutexLock lock(file_mutex_);
   if (open_flags_ >= 0) return false;
@@ -66,7 +53,7 @@ bool Fid::SetOpen(sys::UniqueFd file, OpenBudget::Lease lease, int flags) {
   return true;
 }
 
-void Fid::SetOpenLater(std::optional<OpenBudget::Lease> lease, int flags) {
+void Fid::SetOpenLater(std::optional<Budget::Lease> lease, int flags) {
   const MutexLock lock(file_mutex_);
   lease_ = std::move(lease);
   open_flags_ = flags;
@@ -114,12 +101,12 @@ uint64_t FidTable::StateBytes() {
   return (sizeof(Header) + uint64_t{kMaxFids} * sizeof(Record) + kPage - 1) / kPage * kPage;
 }
 
-FidTable::FidTable(shared_dir::Share& share, OpenBudget& budget, shared_dir::UnnamedStore& unnamed,
+FidTable::FidTable(shared_dir::Share& share, Budget& budget, shared_dir::UnnamedStore& unnamed,
                    sys::MappedRegion region)
     : share_(share), budget_(budget), unnamed_(unnamed), region_(std::move(region)) {
 }
 
-Result<std::unique_ptr<FidTable>> FidTable::Create(shared_dir::Share& share, OpenBudget& budget,
+Result<std::unique_ptr<FidTable>> FidTable::Create(shared_dir::Share& share, Budget& budget,
                                                    shared_dir::UnnamedStore& unnamed,
                                                    sys::BorrowedFd state) {
   sys::MappedRegion region =
@@ -164,8 +151,8 @@ void FidTable::Recover() {
     Entry entry{.fid = fid, .row = row};
     if (record.open_flags >= 0) {
       // What the predecessor had open counts from the start.
-      OrErrno<OpenBudget::Lease> lent = budget_.Lend();
-      std::optional<OpenBudget::Lease> lease;
+      OrErrno<Budget::Lease> lent = budget_.Lend();
+      std::optional<Budget::Lease> lease;
       if (lent.has_value()) lease = std::move(*lent);
       const auto kept = unnamed.find(record.number);
       if (kept != unnamed.end() && lease && share_.IsFile(record.node, kept->second)) {

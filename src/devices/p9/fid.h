@@ -7,6 +7,7 @@
 // no harm: what the fid has is given back with the last pointer.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -29,62 +30,50 @@ using shared_dir::OkOrErrno;
 using shared_dir::OrErrno;
 using shared_dir::Refuse;
 
-// Files that the process may have open for the guest: fids', and one a locked file. Outlives its
-// leases.
-class OpenBudget {
+// How much there may be of what the guest decides how much there is of. Outlives its leases.
+class Budget {
  public:
-  explicit OpenBudget(uint32_t limit) : limit_(limit) {}
+  // `error` is for who comes when it is used up.
+  Budget(uint64_t limit, int error) : limit_(limit), error_(error) {}
 
-  // One open file, for as long as it lives.
+  // A part of it, for as long as it lives.
   class Lease {
    public:
-    explicit Lease(OpenBudget& budget) : budget_(&budget) {}
+    Lease(Budget& budget, uint64_t amount) : budget_(&budget), amount_(amount) {}
     ~Lease() {
-      if (budget_ != nullptr) budget_->used_.fetch_sub(1, std::memory_order_relaxed);
+      if (budget_ != nullptr) budget_->used_.fetch_sub(amount_, std::memory_order_relaxed);
     }
-    Lease(Lease&& other) noexcept : budget_(std::exchange(other.budget_, nullptr)) {}
+    Lease(Lease&& other) noexcept
+        : budget_(std::exchange(other.budget_, nullptr)), amount_(other.amount_) {}
     Lease& operator=(Lease&& other) noexcept {
       std::swap(budget_, other.budget_);
+      std::swap(amount_, other.amount_);
       return *this;
     }
 
    private:
-    OpenBudget* budget_;
+    Budget* budget_;
+    uint64_t amount_;
   };
-  // ENFILE when there are as many as may be.
-  OrErrno<Lease> Lend();
+  OrErrno<Lease> Lend(uint64_t amount = 1);
 
  private:
-  const uint32_t limit_;
-  std::atomic<uint32_t> used_{0};  // ORDERING: relaxed everywhere, a count on its own
-};
-
-// What extended attributes that are being read or written may take together: the guest decides how
-// many there are.
-class XattrBudget {
- public:
-  static constexpr uint64_t kBytes = 16 << 20;
-
-  // False when there is not so much left.
-  bool Take(uint64_t bytes);
-  void Return(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
-
- private:
+  const uint64_t limit_;
+  const int error_;
   std::atomic<uint64_t> used_{0};  // ORDERING: relaxed everywhere, a count on its own
 };
 
 // Of an extended attribute: its name, and the bytes of it that are there.
 struct Xattr {
-  explicit Xattr(XattrBudget& whole) : budget(whole) {}
-  ~Xattr() { budget.Return(charged); }
-  Xattr(const Xattr&) = delete;
-  Xattr& operator=(const Xattr&) = delete;
+  // Of all that are being read or written together.
+  static constexpr uint64_t kMaxBytes = 16 << 20;
 
-  // Takes from the budget what this is, holds and is to hold. False when there is not so much left.
-  bool Charge();
+  // What this is, holds and is to hold.
+  uint64_t bytes() const {
+    return sizeof(Xattr) + name.size() + std::max<uint64_t>(value.size(), announced);
+  }
 
-  XattrBudget& budget;
-  uint64_t charged = 0;
+  std::optional<Budget::Lease> lease;
   std::string name;
   std::vector<char> value;
   uint64_t announced = 0;  // to be written: bytes that the client has promised
@@ -95,7 +84,7 @@ struct Xattr {
 class Fid {
  public:
   // Takes over one reference on the node.
-  Fid(shared_dir::Share& share, OpenBudget& budget, NodeId node, uint32_t user)
+  Fid(shared_dir::Share& share, Budget& budget, NodeId node, uint32_t user)
       : share_(share), budget_(budget), node_(node), user_(user) {}
   ~Fid();
   Fid(const Fid&) = delete;
@@ -107,9 +96,9 @@ class Fid {
   bool open() const;
   int open_flags() const;
   // It is open from now on. False when it was before, by a request beside this one.
-  bool SetOpen(sys::UniqueFd file, OpenBudget::Lease lease, int flags);
+  bool SetOpen(sys::UniqueFd file, Budget::Lease lease, int flags);
   // As SetOpen(), by a predecessor: the file is opened when it is needed.
-  void SetOpenLater(std::optional<OpenBudget::Lease> lease, int flags);
+  void SetOpenLater(std::optional<Budget::Lease> lease, int flags);
   // EBADF when it is not open.
   OrErrno<shared_dir::Descriptor> File();
   // Null when it is not open (or could not be opened again).
@@ -124,12 +113,12 @@ class Fid {
 
  private:
   shared_dir::Share& share_;
-  OpenBudget& budget_;
+  Budget& budget_;
   const NodeId node_;
   const uint32_t user_;
   mutable Mutex file_mutex_;
   shared_dir::Descriptor file_ CROSVM_GUARDED_BY(file_mutex_);
-  std::optional<OpenBudget::Lease> lease_ CROSVM_GUARDED_BY(file_mutex_);
+  std::optional<Budget::Lease> lease_ CROSVM_GUARDED_BY(file_mutex_);
   int open_flags_ CROSVM_GUARDED_BY(file_mutex_) = -1;
 };
 
@@ -142,7 +131,7 @@ class FidTable {
 
   // Takes over the fids in `state` (all zero: none), a sealed memfd of StateBytes(), and what
   // `unnamed` has of them. Entries that make no sense are dropped. All three outlive the table.
-  static Result<std::unique_ptr<FidTable>> Create(shared_dir::Share& share, OpenBudget& budget,
+  static Result<std::unique_ptr<FidTable>> Create(shared_dir::Share& share, Budget& budget,
                                                   shared_dir::UnnamedStore& unnamed,
                                                   sys::BorrowedFd state);
 
@@ -184,7 +173,7 @@ class FidTable {
     bool unnamed = false;  // in the store
   };
 
-  FidTable(shared_dir::Share& share, OpenBudget& budget, shared_dir::UnnamedStore& unnamed,
+  FidTable(shared_dir::Share& share, Budget& budget, shared_dir::UnnamedStore& unnamed,
            sys::MappedRegion region);
   void Recover();
   Header& header() const;
@@ -193,7 +182,7 @@ class FidTable {
   void Write(uint32_t row, uint32_t number, const Fid& fid, NodeId from) CROSVM_REQUIRES(mutex_);
 
   shared_dir::Share& share_;
-  OpenBudget& budget_;
+  Budget& budget_;
   shared_dir::UnnamedStore& unnamed_;
   sys::MappedRegion region_;
   Mutex devices_mutex_;  // of the header's devices

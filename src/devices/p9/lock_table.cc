@@ -40,7 +40,7 @@ OrErrno<LockRange> MakeLockRange(uint64_t start, uint64_t length) {
 
 OrErrno<LockTable::File*> LockTable::FileOf(NodeId node) {
   if (const auto found = files_.find(node); found != files_.end()) return &found->second;
-  OrErrno<OpenBudget::Lease> lease = budget_.Lend();
+  OrErrno<Budget::Lease> lease = budget_.Lend();
   if (!lease.has_value()) return Refuse(ENOLCK);
   File& file = files_.try_emplace(node, std::move(*lease)).first->second;
   // A lock to write needs a descriptor to write, which a read-only file does not get.

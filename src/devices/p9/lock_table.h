@@ -54,7 +54,7 @@ class LockTable {
   // Of all files together; the guest chooses how many it makes.
   static constexpr size_t kMaxLocks = 65536;
 
-  LockTable(shared_dir::Share& share, OpenBudget& budget) : share_(share), budget_(budget) {}
+  LockTable(shared_dir::Share& share, Budget& budget) : share_(share), budget_(budget) {}
 
   // False: somebody else has a lock in the way. ENOLCK: too many, or too many open files.
   OrErrno<bool> Lock(const Fid& fid, const LockOwner& owner, LockRange range, bool exclusive);
@@ -68,9 +68,9 @@ class LockTable {
 
  private:
   struct File {
-    explicit File(OpenBudget::Lease counted) : lease(std::move(counted)) {}
+    explicit File(Budget::Lease counted) : lease(std::move(counted)) {}
 
-    OpenBudget::Lease lease;
+    Budget::Lease lease;
     sys::UniqueFd host;  // with the host's locks; invalid where it could not be opened
     std::vector<HeldLock> locks;
   };
@@ -82,7 +82,7 @@ class LockTable {
   void DropIfEmpty(NodeId node) CROSVM_REQUIRES(mutex_);
 
   shared_dir::Share& share_;
-  OpenBudget& budget_;
+  Budget& budget_;
   Mutex mutex_;
   std::unordered_map<NodeId, File> files_ CROSVM_GUARDED_BY(mutex_);
   size_t count_ CROSVM_GUARDED_BY(mutex_) = 0;

@@ -98,7 +98,7 @@ OkOrErrno Server::Lopen(Call& call) {
     // By the predecessor, of whose answer the client does not know.
     if (!call.request.replayed) return Refuse(EBUSY);
   } else {
-    OpenBudget::Lease lease = TRY(open_budget_.Lend());
+    Budget::Lease lease = TRY(open_budget_.Lend());
     if ((kept & O_TRUNC) != 0) shared_dir::KeepSetIdBits(fid->user() == 0);
     sys::UniqueFd file = TRY(share_.Open(fid->node(), kept));
     if (!fid->SetOpen(std::move(file), std::move(lease), kept & ~O_TRUNC)) return Refuse(EBUSY);
@@ -402,7 +402,7 @@ OkOrErrno Server::Xattrwalk(Call& call) {
     return Refuse(EINVAL);
   }
   const std::shared_ptr<Fid> fid = TRY(FidOf(number));
-  auto xattr = std::make_unique<Xattr>(xattr_budget_);
+  auto xattr = std::make_unique<Xattr>();
   if (name.empty()) {
     xattr->value = TRY(share_.ListXattr(fid->node()));
   } else {
@@ -412,7 +412,7 @@ OkOrErrno Server::Xattrwalk(Call& call) {
     xattr->value.assign(buffer.begin(), buffer.end());  // no more room than bytes
   }
   const uint64_t size = xattr->value.size();
-  if (!xattr->Charge()) return Refuse(ENOMEM);
+  xattr->lease = TRY(xattr_budget_.Lend(xattr->bytes()));
   TRY(share_.Reference(fid->node()));
   auto made = std::make_shared<Fid>(share_, open_budget_, fid->node(), fid->user());
   {
@@ -441,12 +441,12 @@ OkOrErrno Server::Xattrcreate(Call& call) {
   {
     const MutexLock lock(fid->mutex);
     if (fid->xattr != nullptr) return Refuse(EBUSY);
-    auto xattr = std::make_unique<Xattr>(xattr_budget_);
+    auto xattr = std::make_unique<Xattr>();
     xattr->name = name;
     xattr->announced = size;
     xattr->flags = static_cast<int>(flags);
     xattr->writing = true;
-    if (!xattr->Charge()) return Refuse(ENOMEM);
+    xattr->lease = TRY(xattr_budget_.Lend(xattr->bytes()));
     fid->xattr = std::move(xattr);
     fid->xattr_lost = false;
   }

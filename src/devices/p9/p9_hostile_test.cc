@@ -233,7 +233,7 @@ TEST_F(HostileTest, Hostile_AttributesThatAreNeverFinished) {
     error = s_.Call(Type::kXattrcreate, std::move(create)).error;
   }
   EXPECT_EQ(error, static_cast<uint32_t>(ENOMEM));
-  EXPECT_EQ(fid - 2, XattrBudget::kBytes / (65536 + strlen("user.x") + sizeof(Xattr)));
+  EXPECT_EQ(fid - 2, Xattr::kMaxBytes / (65536 + strlen("user.x") + sizeof(Xattr)));
   EXPECT_NE(s_.Clunk(1), 0u) << "nothing of it was written";
   MessageWriter create;
   create.U32(fid - 1).String("user.x").U64(65536).U32(0);

@@ -38,7 +38,7 @@ OkOrErrno Server::Lcreate(Call& call) {
   int kept = static_cast<int>(flags & kCreateFlags);
   // The file may be there because the predecessor made it.
   if (call.request.replayed) kept &= ~O_EXCL;
-  OpenBudget::Lease lease = TRY(open_budget_.Lend());
+  Budget::Lease lease = TRY(open_budget_.Lend());
   if ((kept & O_TRUNC) != 0) shared_dir::KeepSetIdBits(fid->user() == 0);
   shared_dir::Created created =
       TRY(share_.Create(CallerOf(*fid, group), fid->node(), name, kept, mode & 07777));

@@ -70,7 +70,7 @@ class Server {
          uint32_t max_open)
       : share_(share),
         unnamed_(std::move(unnamed_in), std::move(unnamed_out)),
-        open_budget_(max_open),
+        open_budget_(max_open, ENFILE),
         locks_(share, open_budget_) {}
 
   // p9_server.cc: the session and its fids
@@ -131,8 +131,8 @@ class Server {
   shared_dir::Share& share_;
   shared_dir::UnnamedStore unnamed_;
   // Before the fids, which give back to them.
-  OpenBudget open_budget_;
-  XattrBudget xattr_budget_;
+  Budget open_budget_;  // files: fids', and one a locked file
+  Budget xattr_budget_{Xattr::kMaxBytes, ENOMEM};
   std::unique_ptr<FidTable> fids_;
   LockTable locks_;
   std::atomic<uint32_t> message_size_{0};  // 0: no session
