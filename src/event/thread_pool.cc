@@ -1,33 +1,9 @@
 #include "event/thread_pool.h"
 
-#include <signal.h>
-
 #include "base/check.h"
+#include "event/blocked_signals.h"
 
 namespace crosvm::event {
-namespace {
-
-// Blocks signals while threads are made, which inherit the mask. Faults stay open: a blocked SIGSYS
-// or SIGSEGV kills without the report of its handler.
-class BlockedSignals {
- public:
-  BlockedSignals() {
-    sigset_t set;
-    sigfillset(&set);
-    for (const int fault : {SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) {
-      sigdelset(&set, fault);
-    }
-    CHECK(pthread_sigmask(SIG_BLOCK, &set, &before_) == 0);
-  }
-  ~BlockedSignals() { CHECK(pthread_sigmask(SIG_SETMASK, &before_, nullptr) == 0); }
-  BlockedSignals(const BlockedSignals&) = delete;
-  BlockedSignals& operator=(const BlockedSignals&) = delete;
-
- private:
-  sigset_t before_;
-};
-
-}  // namespace
 
 Result<std::unique_ptr<ThreadPool>> ThreadPool::Create(size_t threads, const std::string& name) {
   CHECK(threads > 0);

@@ -1,7 +1,6 @@
 #include "devices/fs/fs_device.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "event/blocked_signals.h"
 #include "virtio/types.h"
 
 namespace crosvm::devices::fs {
@@ -29,26 +29,6 @@ Status Watch(const sys::UniqueFd& epoll, sys::BorrowedFd fd, uint32_t events, ui
   }
   return {};
 }
-
-// For its life no signal but those of faults comes to this thread, nor ever to those that it
-// starts.
-class BlockedSignals {
- public:
-  BlockedSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGABRT}) {
-      sigdelset(&all, fault);
-    }
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  BlockedSignals(const BlockedSignals&) = delete;
-  BlockedSignals& operator=(const BlockedSignals&) = delete;
-
- private:
-  sigset_t before_;
-};
 
 }  // namespace
 
@@ -87,7 +67,7 @@ Result<std::unique_ptr<FsDevice>> FsDevice::Create(event::EventLoop& loop,
   device->more_ = TRY(sys::EventFd::CreatePrivate());
   device->quit_ = TRY(sys::EventFd::CreatePrivate());
   {
-    const BlockedSignals blocked;
+    const event::BlockedSignals blocked;
     for (uint32_t i = 0; i < options.workers; ++i) {
       auto worker = std::make_unique<Worker>();
       worker->epoll = sys::UniqueFd(epoll_create1(EPOLL_CLOEXEC));
