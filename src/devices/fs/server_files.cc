@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "devices/fs/server.h"
+#include "shared_dir/transfer.h"
 
 namespace crosvm::devices::fs {
 
@@ -24,41 +25,9 @@ using shared_dir::RefuseLast;
 
 namespace {
 
-constexpr size_t kMaxIovecs = 1024;  // IOV_MAX
-
 OkOrErrno Check(int result) {
   if (result != 0) return RefuseLast();
   return {};
-}
-
-// Moves iovecs on by what was done.
-std::span<iovec> Advance(std::span<iovec> iovecs, size_t bytes) {
-  while (!iovecs.empty() && bytes >= iovecs[0].iov_len) {
-    bytes -= iovecs[0].iov_len;
-    iovecs = iovecs.subspan(1);
-  }
-  if (!iovecs.empty() && bytes > 0) {
-    iovecs[0].iov_base = static_cast<char*>(iovecs[0].iov_base) + bytes;
-    iovecs[0].iov_len -= bytes;
-  }
-  return iovecs;
-}
-
-// All of it, or up to the end of the file, or up to an error after a part.
-template <typename Call>
-OrErrno<uint64_t> Transfer(std::span<iovec> iovecs, uint64_t offset, Call&& call) {
-  if (offset > INT64_MAX - uint64_t{kMaxTransfer}) return Refuse(EINVAL);
-  uint64_t done = 0;
-  while (!iovecs.empty()) {
-    const ssize_t count = call(iovecs.data(), static_cast<int>(std::min(iovecs.size(), kMaxIovecs)),
-                               static_cast<off_t>(offset + done));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0 && done == 0) return RefuseLast();
-    if (count <= 0) break;
-    done += static_cast<uint64_t>(count);
-    iovecs = Advance(iovecs, static_cast<size_t>(count));
-  }
-  return done;
 }
 
 }  // namespace
@@ -200,9 +169,10 @@ OkOrErrno Server::Read(Request& request, Attempt&) {
   const std::shared_ptr<OpenFile> file = TRY(open_->Get(in.fh));
   if (file->is_directory) return Refuse(EISDIR);
   const std::span<iovec> iovecs = request.Room(std::min(in.size, kMaxTransfer));
-  const uint64_t done = TRY(Transfer(iovecs, in.offset, [&](iovec* data, int count, off_t at) {
-    return preadv(file->fd().get(), data, count, at);
-  }));
+  const uint64_t done =
+      TRY(shared_dir::Transfer(iovecs, in.offset, [&](iovec* data, int count, off_t at) {
+        return preadv(file->fd().get(), data, count, at);
+      }));
   request.PutDone(done);
   return {};
 }
@@ -223,9 +193,10 @@ OkOrErrno Server::Write(Request& request, Attempt& attempt) {
   // have appended is written to the same place once more.
   const bool append = (in.flags & O_APPEND) != 0 && (in.write_flags & FUSE_WRITE_CACHE) == 0 &&
                       !Negotiated(FUSE_WRITEBACK_CACHE) && attempt.before == Stage::kNone;
-  const uint64_t done = TRY(Transfer(iovecs, in.offset, [&](iovec* data, int count, off_t at) {
-    return pwritev2(file->fd().get(), data, count, at, append ? RWF_APPEND : 0);
-  }));
+  const uint64_t done =
+      TRY(shared_dir::Transfer(iovecs, in.offset, [&](iovec* data, int count, off_t at) {
+        return pwritev2(file->fd().get(), data, count, at, append ? RWF_APPEND : 0);
+      }));
   out.size = static_cast<uint32_t>(done);
   attempt.result = static_cast<int64_t>(done);
   return request.PutStruct(out);

@@ -11,10 +11,10 @@
 
 #include <algorithm>
 #include <array>
-#include <climits>
 #include <cstring>
 
 #include "devices/p9/p9_server.h"
+#include "shared_dir/transfer.h"
 
 namespace crosvm::devices::p9 {
 
@@ -39,33 +39,6 @@ std::vector<iovec> First(std::span<const iovec> whole, uint64_t bytes) {
     bytes -= length;
   }
   return part;
-}
-
-uint64_t SizeOf(std::span<const iovec> pieces) {
-  uint64_t bytes = 0;
-  for (const iovec& piece : pieces) bytes += piece.iov_len;
-  return bytes;
-}
-
-// preadv2(2) or pwritev2(2) over any number of pieces, until the end or the first short transfer.
-template <typename Transfer>
-OrErrno<uint32_t> TransferAll(std::span<const iovec> pieces, uint64_t offset, Transfer transfer) {
-  uint64_t done = 0;
-  while (!pieces.empty()) {
-    const std::span<const iovec> batch = pieces.first(std::min<size_t>(pieces.size(), IOV_MAX));
-    const ssize_t moved = sys::RetryEintr([&] {
-      return transfer(batch.data(), static_cast<int>(batch.size()),
-                      static_cast<off_t>(offset + done));
-    });
-    if (moved < 0) {
-      if (done > 0) break;
-      return shared_dir::RefuseLast();
-    }
-    done += static_cast<uint64_t>(moved);
-    if (static_cast<uint64_t>(moved) < SizeOf(batch)) break;
-    pieces = pieces.subspan(batch.size());
-  }
-  return static_cast<uint32_t>(done);
 }
 
 timespec TimeOf(uint64_t seconds, uint64_t nanoseconds, bool given) {
@@ -141,11 +114,12 @@ OkOrErrno Server::Read(Call& call) {
     }
   }
   const Descriptor file = TRY(fid->File());
-  const std::vector<iovec> room = First(call.request.room, count);
-  call.data_bytes =
-      TRY(TransferAll(room, offset, [&](const iovec* pieces, int pieces_count, off_t at) {
+  std::vector<iovec> room = First(call.request.room, count);
+  const uint64_t done =
+      TRY(shared_dir::Transfer(room, offset, [&](const iovec* pieces, int pieces_count, off_t at) {
         return preadv(file->get(), pieces, pieces_count, at);
       }));
+  call.data_bytes = static_cast<uint32_t>(done);
   call.out.U32(call.data_bytes);
   return {};
 }
@@ -168,7 +142,7 @@ OkOrErrno Server::Write(Call& call) {
   const uint64_t offset = call.in.U64();
   const uint32_t count = call.in.U32();
   if (!call.in.ok() || offset > INT64_MAX) return Refuse(EINVAL);
-  if (SizeOf(call.request.data) < count) return Refuse(EINVAL);
+  if (shared_dir::BytesOf(call.request.data) < count) return Refuse(EINVAL);
   const std::shared_ptr<Fid> fid = TRY(FidOf(number));
   {
     const MutexLock lock(fid->mutex);
@@ -178,12 +152,12 @@ OkOrErrno Server::Write(Call& call) {
   const Descriptor file = TRY(fid->File());
   // An ordinary user's write takes the set-id bits away, as on a local file system.
   shared_dir::KeepSetIdBits(fid->user() == 0);
-  const std::vector<iovec> data = First(call.request.data, count);
-  const uint32_t written =
-      TRY(TransferAll(data, offset, [&](const iovec* pieces, int pieces_count, off_t at) {
+  std::vector<iovec> data = First(call.request.data, count);
+  const uint64_t written =
+      TRY(shared_dir::Transfer(data, offset, [&](const iovec* pieces, int pieces_count, off_t at) {
         return pwritev(file->get(), pieces, pieces_count, at);
       }));
-  call.out.U32(written);
+  call.out.U32(static_cast<uint32_t>(written));
   return {};
 }
 
