@@ -182,9 +182,11 @@ void NodeTable::Recover() {
 void NodeTable::RecoverRecord(Shard& shard, uint32_t slot, std::vector<bool>& used) {
   Record& record = At(slot);
   if (record.state != kLive || record.references == 0 || record.parent == 0 ||
-      record.name_length == 0 || &ShardOfKey(record.key()) != &shard) {
+      &ShardOfKey(record.key()) != &shard) {
     return;
   }
+  // The predecessor died while it wrote the name: whoever finds the file next writes it again.
+  if (record.name_length == 0) record.more = 0;
   size_t left = record.name_length > kInlineName ? record.name_length - kInlineName : 0;
   std::array<uint32_t, (kMaxName - kInlineName + kMoreName - 1) / kMoreName> chain;
   size_t links = 0;
@@ -204,7 +206,7 @@ void NodeTable::RecoverRecord(Shard& shard, uint32_t slot, std::vector<bool>& us
   if (more != 0) return;
   NodePlace place;
   ReadName(record, place);
-  if (CheckName(place.name()) != 0) return;
+  if (record.name_length != 0 && CheckName(place.name()) != 0) return;
   if (record.name_state > NameState::kRemoved) record.name_state = NameState::kThere;
   if (!shard.by_key.emplace(record.key(), slot).second) return;
   ++shard.live;
@@ -237,6 +239,9 @@ void NodeTable::Release(Shard& shard, uint32_t slot) {
 }
 
 void NodeTable::FreeName(Shard& shard, Record& record) {
+  record.name_length = 0;
+  // ORDERING: as in Intern(): a successor takes no name of which a part is gone.
+  std::atomic_signal_fence(std::memory_order_release);
   for (uint32_t more = std::exchange(record.more, 0); more != 0;) {
     // SAFETY: both kinds of record have the same size.
     auto& rest = reinterpret_cast<MoreName&>(At(more));
@@ -245,7 +250,6 @@ void NodeTable::FreeName(Shard& shard, Record& record) {
     shard.free.push_back(more);
     more = next;
   }
-  record.name_length = 0;
 }
 
 void NodeTable::ReadName(const Record& record, NodePlace& place) const {
@@ -272,7 +276,7 @@ bool NodeTable::HasName(const Record& record, NodeId parent, std::string_view na
   return place.name() == name;
 }
 
-bool NodeTable::SetName(Shard& shard, Record& record, std::string_view name) {
+bool NodeTable::SetPlace(Shard& shard, Record& record, NodeId parent, std::string_view name) {
   FreeName(shard, record);
   const std::string_view first = name.substr(0, kInlineName);
   memcpy(record.name, first.data(), first.size());
@@ -290,6 +294,9 @@ bool NodeTable::SetName(Shard& shard, Record& record, std::string_view name) {
     link = &more.next;
     rest.remove_prefix(piece.size());
   }
+  record.parent = parent;
+  // ORDERING: as in Intern(): a successor finds the whole place, or none.
+  std::atomic_signal_fence(std::memory_order_release);
   record.name_length = static_cast<uint8_t>(name.size());
   return true;
 }
@@ -304,8 +311,8 @@ OrErrno<NodeId> NodeTable::Intern(const FileKey& key, NodeId parent, std::string
     ++record.references;
     const NodeId id = IdOf(record, entry->second);
     // The name it was found under now is the one that is sure to be there.
-    if (!HasName(record, parent, name) && entry->second != 0 && SetName(shard, record, name)) {
-      record.parent = parent;
+    if (!HasName(record, parent, name) && entry->second != 0) {
+      (void)SetPlace(shard, record, parent, name);
     }
     record.name_state = NameState::kThere;
     return id;
@@ -317,7 +324,7 @@ OrErrno<NodeId> NodeTable::Intern(const FileKey& key, NodeId parent, std::string
   }
   Record& record = At(*slot);
   record.more = 0;
-  if (!SetName(shard, record, name)) {
+  if (!SetPlace(shard, record, parent, name)) {
     FreeName(shard, record);
     Release(shard, *slot);
     shard.by_key.erase(entry);
@@ -328,7 +335,6 @@ OrErrno<NodeId> NodeTable::Intern(const FileKey& key, NodeId parent, std::string
   record.inode = key.inode;
   record.birth = key.birth;
   record.type = key.type;
-  record.parent = parent;
   record.name_state = NameState::kThere;
   record.held = 0;
   record.references = 1;
@@ -368,7 +374,7 @@ void NodeTable::Moved(const FileKey& key, NodeId parent, std::string_view name) 
   const auto entry = shard.by_key.find(key);
   if (entry == shard.by_key.end() || entry->second == 0) return;
   Record& record = At(entry->second);
-  if (HasName(record, parent, name) || SetName(shard, record, name)) record.parent = parent;
+  if (!HasName(record, parent, name)) (void)SetPlace(shard, record, parent, name);
   record.name_state = NameState::kThere;
 }
 

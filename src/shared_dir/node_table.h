@@ -58,8 +58,8 @@ enum class NameState : uint8_t {
 struct NodePlace {
   FileKey key;
   NameState state = NameState::kThere;
-  NodeId parent = 0;  // 0: the root
-  uint8_t name_length = 0;
+  NodeId parent = 0;        // 0: the root
+  uint8_t name_length = 0;  // 0: not known, by a death or for lack of room; leads to nothing
   std::array<char, kMaxName> name_bytes{};
 
   std::string_view name() const { return {name_bytes.data(), name_length}; }
@@ -128,7 +128,9 @@ class NodeTable {
   Shard& ShardOfKey(const FileKey& key);
   std::optional<uint32_t> Allocate(Shard& shard) CROSVM_REQUIRES(shard.mutex);
   void Release(Shard& shard, uint32_t slot) CROSVM_REQUIRES(shard.mutex);
-  bool SetName(Shard& shard, Record& record, std::string_view name) CROSVM_REQUIRES(shard.mutex);
+  // False when there is no room for the name: then it has none until it is found again.
+  bool SetPlace(Shard& shard, Record& record, NodeId parent, std::string_view name)
+      CROSVM_REQUIRES(shard.mutex);
   void FreeName(Shard& shard, Record& record) CROSVM_REQUIRES(shard.mutex);
   bool HasName(const Record& record, NodeId parent, std::string_view name) const;
   // Copies the whole name of a node.

@@ -143,6 +143,21 @@ TEST_F(NodeTableTest, AFullTableRefusesAndRecovers) {
   EXPECT_TRUE(table_->Intern(Key(1), kRootNode, long_name).has_value());
 }
 
+// As after a death while the name is written: with no room for the rest of it, it has none either.
+TEST_F(NodeTableTest, ANodeWithoutANameStays) {
+  const NodeId node = *table_->Intern(Key(10), kRootNode, "a");
+  for (uint64_t i = 0; i < 3 * kCapacity; ++i) (void)table_->Intern(Key(100 + i), kRootNode, "x");
+  for (int round = 0; round < 2; ++round) {
+    table_->Moved(Key(10), kRootNode, std::string(200, 'l'));
+    EXPECT_EQ(table_->Place(node)->name(), "");
+    Make();
+    ASSERT_TRUE(table_->Place(node).has_value());
+    EXPECT_EQ(table_->Place(node)->name(), "");
+    EXPECT_EQ(*table_->Intern(Key(10), kRootNode, "b"), node);
+    EXPECT_EQ(table_->Place(node)->name(), "b");
+  }
+}
+
 TEST_F(NodeTableTest, ASuccessorKnowsTheSame) {
   std::vector<std::pair<NodeId, std::string>> nodes;
   for (uint64_t i = 0; i < 200; ++i) {

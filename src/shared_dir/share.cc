@@ -568,7 +568,9 @@ bool Share::RenameHappened(NodeId from, std::string_view name, NodeId to,
   if (!place.has_value()) return false;
   const bool old_place = place->parent == from && place->name() == name;
   const bool new_place = place->parent == to && place->name() == new_name;
-  if (!old_place && !new_place) return false;
+  // The death may have come while the new place was written down.
+  const bool no_place = place->name().empty();
+  if (!old_place && !new_place && !no_place) return false;
   Moved(key, to, new_name);
   return true;
 }

@@ -229,6 +229,26 @@ TEST_F(RecoveryTest, AFileThatWasMovedKeepsItsDirectoryKnown) {
   EXPECT_EQ(s_.Read(2), "content");
 }
 
+// The predecessor died while it wrote down where the file is now.
+TEST_F(RecoveryTest, AFileStaysWhoseMoveIsHalfWritten) {
+  ASSERT_EQ(s_.MakeDirectory(0, "d"), 0u);
+  s_.WriteFile("f", "content");
+  ASSERT_EQ(s_.Walk(0, 1, {"d"}), 0u);
+  ASSERT_EQ(s_.Walk(0, 2, {"f"}), 0u);
+  const shared_dir::NodeId file = s_.share().Lookup(shared_dir::kRootNode, "f")->node;
+  ASSERT_EQ(s_.Rename(0, "f", 1, "g"), 0u);
+  // The length of the name in the node's record.
+  const off_t place = 4096 + 128 * (static_cast<uint32_t>(file) - 1) + 46;
+  ASSERT_EQ(pwrite(s_.nodes_state().get(), "", 1, place), 1);
+  s_.Restart();
+  EXPECT_EQ(s_.Getattr(2).error, uint32_t{ESTALE}) << "not what its directory is";
+  EXPECT_EQ(s_.Open(2, O_RDONLY), uint32_t{ESTALE});
+  EXPECT_EQ(s_.Rename(0, "f", 1, "g", true), 0u);
+  EXPECT_EQ(s_.Clunk(1), 0u);
+  EXPECT_EQ(s_.Open(2, O_RDONLY), 0u);
+  EXPECT_EQ(s_.Read(2), "content");
+}
+
 // As Linux walks a path of more than 16 names: the fid goes on in its own place.
 TEST_F(RecoveryTest, AFidIsWalkedOnceOnly) {
   ASSERT_EQ(mkdir(s_.Path("a").c_str(), 0755), 0);

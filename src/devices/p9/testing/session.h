@@ -89,6 +89,7 @@ class Session {
   Server& server() { return *server_; }
   shared_dir::Share& share() { return *share_; }
   const sys::UniqueFd& fids_state() const { return fids_; }
+  const sys::UniqueFd& nodes_state() const { return nodes_; }
 
   // Sends a body; `data` goes as a write's, `room` bytes are there for a read's.
   Reply Call(Type type, MessageWriter body, std::string_view data = {}, bool replayed = false,
