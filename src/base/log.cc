@@ -26,7 +26,7 @@ struct ModuleLevel {
 };
 
 struct RecentLine {
-  std::array<char, kRecentLineBytes> text;
+  std::array<char, kRecentLineBytes> text{};
   size_t size = 0;
 };
 
@@ -38,14 +38,21 @@ struct LogState {
   std::string syslog_tag;
   std::atomic<uint64_t> errors{0};
   Mutex mutex;
-  std::array<RecentLine, kRecentLines> recent CROSVM_GUARDED_BY(mutex);
+  std::array<RecentLine, kRecentLines> recent CROSVM_GUARDED_BY(mutex){};
   std::atomic<uint64_t> recent_count{0};
 };
 
+// Never destroyed: threads may log while the process exits. There from the start: the first to look
+// at it may be the handler of a crash, which must not allocate.
+union StateStorage {
+  constexpr StateStorage() : state() {}
+  ~StateStorage() {}
+  LogState state;
+};
+constinit StateStorage storage;
+
 LogState& State() {
-  // Never destroyed: threads may log while the process exits.
-  static LogState* const state = new LogState;
-  return *state;
+  return storage.state;
 }
 
 constexpr std::array<std::string_view, 4> kLevelNames = {"error", "warn", "info", "debug"};
