@@ -78,6 +78,14 @@ class P9DeviceTest : public ::testing::TestWithParam<bool> {
     attach.U32(0).U32(kNoFid).String("").String("").U32(0);
     ASSERT_EQ(TypeOf(Call(Message(Type::kAttach, std::move(attach)))), AnswerTo(Type::kAttach));
   }
+  // Their names end in their numbers, which are the tags. Does not notify.
+  void SubmitMakeDirectories(uint16_t count, const std::string& prefix = "d") {
+    for (uint16_t i = 0; i < count; ++i) {
+      MessageWriter make;
+      make.U32(0).String(prefix + std::to_string(i)).U32(0755).U32(0);
+      driver_.Chain().Readable(Message(Type::kMkdir, std::move(make), i)).Writable(64).Submit();
+    }
+  }
   void CreateFile(uint32_t fid, const std::string& name) {
     MessageWriter walk;
     walk.U32(0).U32(fid).U16(0);
@@ -142,14 +150,7 @@ TEST_P(P9DeviceTest, DataGoesStraightThroughPiecesOfAnySize) {
 TEST_P(P9DeviceTest, ManyAtOnce) {
   Begin();
   for (int round = 0; round < 4; ++round) {
-    for (uint32_t i = 0; i < 60; ++i) {
-      MessageWriter make;
-      make.U32(0).String(fmt::format("d{}-{}", round, i)).U32(0755).U32(0);
-      driver_.Chain()
-          .Readable(Message(Type::kMkdir, std::move(make), static_cast<uint16_t>(i)))
-          .Writable(64)
-          .Submit();
-    }
+    SubmitMakeDirectories(60, fmt::format("d{}-", round));
     const std::vector<Used> all = Run();
     ASSERT_EQ(all.size(), 60u);
     for (const Used& used : all) EXPECT_EQ(TypeOf(used.data), AnswerTo(Type::kMkdir));
@@ -178,14 +179,7 @@ TEST_P(P9DeviceTest, AFlushComesAfterWhatItFlushes) {
 
 TEST_P(P9DeviceTest, StopsWhenWhatIsUnderWayIsDone) {
   Begin();
-  for (uint32_t i = 0; i < 60; ++i) {
-    MessageWriter make;
-    make.U32(0).String(fmt::format("d{}", i)).U32(0755).U32(0);
-    driver_.Chain()
-        .Readable(Message(Type::kMkdir, std::move(make), static_cast<uint16_t>(i)))
-        .Writable(64)
-        .Submit();
-  }
+  SubmitMakeDirectories(60);
   driver_.Kick();
   ASSERT_TRUE(loop_.RunOnce({}).has_value());
   Stop();
@@ -200,14 +194,7 @@ TEST_P(P9DeviceTest, StopsWhenWhatIsUnderWayIsDone) {
 // As when the loop fails: nobody stops the queue.
 TEST_P(P9DeviceTest, WhatIsUnderWayAtItsEndIsAnswered) {
   Begin();
-  for (uint32_t i = 0; i < 60; ++i) {
-    MessageWriter make;
-    make.U32(0).String(fmt::format("d{}", i)).U32(0755).U32(0);
-    driver_.Chain()
-        .Readable(Message(Type::kMkdir, std::move(make), static_cast<uint16_t>(i)))
-        .Writable(64)
-        .Submit();
-  }
+  SubmitMakeDirectories(60);
   MessageWriter flush;
   flush.U16(59);
   driver_.Chain().Readable(Message(Type::kFlush, std::move(flush), 60)).Writable(64).Submit();
