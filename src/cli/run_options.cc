@@ -420,7 +420,7 @@ void AddPortsOfFiles(VmConfig& config, const std::vector<config::SerialOptions>&
   std::copy_if(ports.begin(), ports.end(), std::back_inserter(config.serial),
                [&given](const config::SerialOptions& port) {
                  return std::none_of(given.begin(), given.end(), [&port](const auto& other) {
-                   return other.hardware == port.hardware && other.num == port.num;
+                   return config::IsSamePort(other, port);
                  });
                });
 }

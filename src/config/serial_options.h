@@ -54,4 +54,9 @@ struct SerialOptions {
   }
 };
 
+// Of which a VM can have one only.
+inline bool IsSamePort(const SerialOptions& a, const SerialOptions& b) {
+  return a.hardware == b.hardware && a.num == b.num;
+}
+
 }  // namespace crosvm::config

@@ -119,7 +119,7 @@ Status CheckSerial(const VmConfig& config) {
     TRY(CheckOneSerial(port));
     for (const SerialOptions& other : config.serial) {
       if (&other == &port) break;
-      if (other.hardware == port.hardware && other.num == port.num) {
+      if (IsSamePort(other, port)) {
         return Bad("--serial: {} {} is given twice; choose another num", NameOfHardware(port),
                    port.num);
       }
